@@ -10,10 +10,10 @@ from edgerec_devices.adb import device as adb
 from edgerec_devices.arm64 import device as arm64
 from edgerec_devices.protocol import Device, Kind, Options, Tell, silent
 from edgerec_devices.ssh import device as ssh
-from edgerec_devices.web import browser, node
+from edgerec_devices.web import browser, node, wasm
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (local.KIND, ssh.KIND, arm64.KIND, adb.KIND, browser.KIND, node.KIND)
+    kind.name: kind for kind in (local.KIND, ssh.KIND, arm64.KIND, adb.KIND, browser.KIND, node.KIND, wasm.KIND)
 }
 
 

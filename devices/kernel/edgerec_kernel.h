@@ -31,6 +31,15 @@ extern "C" {
 #define ER_SIGNATURES ER_SHA256
 #endif
 
+/* Bundles in one file, in or out: -DER_ONE_FILE=0, for callers that unpack the head themselves. Without it er_open answers
+   ER_HEAD to them. -DER_MESSAGES=0 leaves the texts of er_message out: each is then empty. */
+#ifndef ER_ONE_FILE
+#define ER_ONE_FILE 1
+#endif
+#ifndef ER_MESSAGES
+#define ER_MESSAGES 1
+#endif
+
 /* What a call found. er_message has a line of text for each; er_kind says whom it concerns. */
 typedef enum er_status {
     ER_OK = 0,

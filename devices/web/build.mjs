@@ -3,7 +3,7 @@
  * the npm package into dist/.
  */
 
-import { readFile, writeFile } from "node:fs/promises";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -17,27 +17,35 @@ const common = {
   minify: true,
   format: "esm",
   target: "es2022",
-  external: ["node:*", "onnxruntime-*"],
+  external: ["node:*", "onnxruntime-*", "./edgerec-reading.mjs"],
   legalComments: "none",
 };
 /** Internal property names, which the build shortens. */
-const internal = /^(manifest|sections|tensors|tables|popularItems|others|ownFiles|content|section|blob|opened|row|checkFile|EdgeRecError|PatchError|SignatureError|MissingError)$/;
+const internal = /^(manifest|sections|tensors|tables|popularItems|others|ownFiles|content|section|blob|opened|row|gone|allowed|checkFile|EdgeRecError|PatchError|SignatureError|MissingError)$/;
 
+/** Replaces a source by another one. */
+const replacing = (name, by) => ({
+  name,
+  setup: ({ onResolve }) => onResolve({ filter: new RegExp(`^\\./${name}\\.ts$`) }, () => ({ path: join(here, `src/${by}.ts`) })),
+});
 /** Replaces the host of pages by Node's. */
-const nodeHost = {
-  name: "host",
-  setup: ({ onResolve }) => onResolve({ filter: /^\.\/host\.ts$/ }, () => ({ path: join(here, "src/host-node.ts") })),
-};
+const nodeHost = replacing("host", "host-node");
+/** The kernel checks manifests: in pages their check here is loaded for `metadata` and patches alone. */
+const byKernel = [replacing("common", "common-lazy"), replacing("json", "json-plain")];
 
 /**
- * Builds the library for browsers and for Node. Rarely used parts are separate files, loaded on demand. Both builds share
- * these files, and therefore the shortened property names.
+ * Builds the library for browsers and for Node, with onnxruntime and with the kernel, whose WebAssembly is built by
+ * build_wasm.py. Rarely used parts are separate files, loaded on demand. All builds share these files, and therefore the
+ * shortened property names.
  */
 async function library(outdir) {
   let mangleCache = {};
   for (const [entryPoints, plugins] of [
     [{ edgerec: "src/index.ts" }, []],
     [{ "edgerec-node": "src/node.ts" }, [nodeHost]],
+    [{ "edgerec-reading": "src/common.ts" }, []],
+    [{ "edgerec-kernel": "src/kernel-index.ts" }, byKernel],
+    [{ "edgerec-kernel-node": "src/kernel-node.ts" }, [nodeHost]],
   ]) {
     const options = { ...common, entryPoints, plugins, outdir, splitting: true, chunkNames: "edgerec-[name]" };
     ({ mangleCache } = await build({ ...options, mangleProps: internal, mangleCache }));
@@ -46,6 +54,8 @@ async function library(outdir) {
 
 if (process.argv[2] === "--package") {
   await library(join(here, "dist"));
+  const built = join(here, "../edgerec_devices/web/dist/edgerec-kernel.wasm");
+  await copyFile(built, join(here, "dist/edgerec-kernel.wasm"));
 } else {
   const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");
   const agent = { page: "bench/worker/page.ts", worker: "bench/worker/worker.ts", node: "bench/node.ts" };
@@ -53,13 +63,7 @@ if (process.argv[2] === "--package") {
   // Worker and Node share the library in a separate file.
   await build({ ...common, entryPoints: agent, outdir, splitting: true, chunkNames: "agent-[name]" });
   const demo = { "demo-page": "demo/page.ts", "demo-worker": "demo/worker.ts", "demo-sw": "demo/sw.ts" };
-  // onnxruntime-web is in the page's folder, as `edgerec devices setup browser` downloaded it.
-  const localRuntime = {
-    name: "local-runtime",
-    setup: ({ onResolve }) =>
-      onResolve({ filter: /^onnxruntime-web\/wasm$/ }, () => ({ path: "./ort/ort.wasm.min.mjs", external: true })),
-  };
-  await build({ ...common, entryPoints: demo, outdir, plugins: [localRuntime], external: ["node:*"] });
+  await build({ ...common, entryPoints: demo, outdir, plugins: byKernel });
 
   // `edgerec devices setup` downloads the versions of the lock file.
   const { packages } = JSON.parse(await readFile(join(here, "package-lock.json"), "utf8"));

@@ -38,11 +38,11 @@ def command(bundles: tuple[Path, ...], port: int, out: Path | None) -> None:
     Example:
       edgerec demo films.bundle
 
-    The recommender runs in the page, offline too, and nothing is sent to a server. The page needs onnxruntime-web,
-    which 'edgerec devices setup browser' downloads once. Items have titles if the bundle was exported with --titles. A
-    bundle without users (exported with --no-users) recommends from the items that you pick; one with users shows the
-    items most similar to them. If you give several bundles, a slider in the page chooses one by its size. The address
-    of the page is printed; Ctrl-C ends the command.
+    The recommender runs in the page, offline too, and nothing is sent to a server. The page weighs about 75 KB without
+    the bundle. Items have titles if the bundle was exported with --titles. A bundle without users (exported with
+    --no-users) recommends from the items that you pick; one with users shows the items most similar to them. If you
+    give several bundles, a slider in the page chooses one by its size. The address of the page is printed; Ctrl-C ends
+    the command.
 
     \b
     More examples:
@@ -51,7 +51,7 @@ def command(bundles: tuple[Path, ...], port: int, out: Path | None) -> None:
     """
     if out is not None:
         nbytes = write_demo(bundles, out)
-        messages.print(f"{out}: {format_bytes(nbytes)}, nearly all of it onnxruntime-web", markup=False)
+        messages.print(f"{out}: {format_bytes(nbytes)}", markup=False)
         return
     with StaticServer(demo_site(bundles), port=port) as server:
         say(server.address)

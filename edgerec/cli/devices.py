@@ -91,7 +91,7 @@ def device_options(wrapped: F) -> F:
         "--memory",
         metavar="SIZE",
         show_default=f"{ARM64_MEMORY >> 20}MiB for arm64, the program's own limit for browser and node",
-        help="Memory of a device that is started here (arm64, browser, node), such as 128MiB.",
+        help="Memory of a device that is started here (arm64, browser, node, wasm), such as 128MiB.",
     )(wrapped)
     return option(
         "--offline",

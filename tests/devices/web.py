@@ -54,7 +54,7 @@ QUICK = {"calls": 5, "seconds": 0, "k": 10, "exclude": 5, "history": 5, "candida
 def need_programs(*programs: str) -> None:
     """CI installs everything: there, a test that cannot run has failed."""
     if missing := [name for name in programs if shutil.which(name) is None]:
-        _lacking(f"there is no {' and no '.join(missing)} on this machine: apt install chromium nodejs npm")
+        lacking(f"there is no {' and no '.join(missing)} on this machine: apt install chromium nodejs npm")
 
 
 def need(*programs: str) -> None:
@@ -63,7 +63,7 @@ def need(*programs: str) -> None:
     try:
         web_files.set_up(silent)
     except BenchError as error:
-        _lacking(str(error))
+        lacking(str(error))
 
 
 def native() -> Path:
@@ -71,7 +71,7 @@ def native() -> Path:
     of its installation looks for CUDA."""
     need_programs("npm", "node")
     if platform.system() != "Linux" or platform.machine() not in PROCESSORS:
-        _lacking(f"onnxruntime-node is not tested on {platform.system()} {platform.machine()}")
+        lacking(f"onnxruntime-node is not tested on {platform.system()} {platform.machine()}")
     return kept(f"{NATIVE.name}-{NATIVE.version}", _fetch_native) / "node_modules"
 
 
@@ -83,7 +83,7 @@ def _fetch_native(target: Path) -> None:
             try:
                 archive = web_files.fetch(package, Path(scratch))
             except BenchError as error:
-                _lacking(str(error))
+                lacking(str(error))
             with tarfile.open(archive) as opened:
                 for member in opened:
                     path, stream = member.name.removeprefix("package/"), opened.extractfile(member)
@@ -94,7 +94,7 @@ def _fetch_native(target: Path) -> None:
                             shutil.copyfileobj(stream, out)
 
 
-def _lacking(reason: str) -> NoReturn:
+def lacking(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(f"NOT TESTED: {reason}")

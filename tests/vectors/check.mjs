@@ -1,7 +1,8 @@
 /**
  * Checks the JavaScript runtime against the test vectors, in Node and in pages. As check.py, which is the one to read.
  *
- * usage: node check.mjs EDGEREC RUNTIME [NAME ...]     (modules: edgerec-node.mjs, and onnxruntime's)
+ * usage: node check.mjs EDGEREC RUNTIME [NAME ...]     (modules: edgerec-node.mjs, and onnxruntime's; or
+ *        edgerec-kernel-node.mjs, and - for no onnxruntime)
  *
  * A page imports `failures` and gives it its own sources.
  */
@@ -22,12 +23,12 @@ const limits = ({ k, exclude, allow, on_unknown: onUnknown }) => ({ k, exclude, 
  * What is wrong with the answers to the requests of one vector: a line for each.
  *
  * @param edgerec the module.
- * @param place {runtime, source(folder), text(path)}: onnxruntime, where bundles are, and how texts are read.
+ * @param place {options, source(folder), text(path)}: how bundles are loaded (onnxruntime, or the kernel), where they are,
+ *   and how texts are read.
  */
 export async function failures(edgerec, name, place) {
   const { bundle, requests } = JSON.parse(await place.text(`requests/${name}.json`));
-  const options = { runtime: place.runtime };
-  const model = await edgerec.load(place.source(bundle), options);
+  const model = await edgerec.load(place.source(bundle), place.options);
   const found = [];
   for (const request of requests) {
     const said = await failure(request, model, edgerec, { ...place, bundle });
@@ -79,7 +80,7 @@ async function loaded({ trusted, flip }, edgerec, place) {
     close: async () => original.close?.(),
   };
   const keys = trusted && (await Promise.all(trusted.map(place.text)));
-  const model = await edgerec.load(source, { runtime: place.runtime, ...(keys && { trusted: keys }) });
+  const model = await edgerec.load(source, { ...place.options, ...(keys && { trusted: keys }) });
   await model.close();
 }
 
@@ -115,10 +116,10 @@ async function main([library, onnxruntime, ...names]) {
   const { pathToFileURL } = await import("node:url");
   const folder = new URL(".", import.meta.url);
   const edgerec = await import(pathToFileURL(library));
-  const imported = await import(pathToFileURL(onnxruntime));
+  const imported = onnxruntime === "-" ? {} : await import(pathToFileURL(onnxruntime));
   const runtime = imported.InferenceSession ? imported : imported.default;
   const place = {
-    runtime,
+    options: runtime ? { runtime } : {},
     source: (bundle) => edgerec.folder(new URL(bundle, folder).pathname),
     text: (path) => readFile(new URL(path, folder), "utf8"),
   };

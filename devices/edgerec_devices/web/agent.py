@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgerec.errors import BenchError, DoesNotFitError
+from edgerec.files import sha256
 from edgerec_devices.facts import machine_facts
 from edgerec_devices.protocol import Request
 from edgerec_devices.web import files
@@ -12,6 +13,8 @@ from edgerec_devices.web import files
 TASKS = ("bundle", "bare", "answers", "facts")
 """Tasks of the agent: `bundle` and `bare` as in `edgerec_devices.agent`, `answers` to questions in bundle rows, and
 `facts` about the browser or Node."""
+KERNEL = "kernel"
+"""The provider of requests that the kernel answers instead of onnxruntime-web."""
 OF_PYTHON = ("python", "numpy", "onnxruntime", "usable_cores", "clock_ns")
 """Facts about this Python process, which does not measure."""
 
@@ -41,6 +44,11 @@ def facts_here() -> dict[str, Any]:
 
 
 def runtime_facts(runtime: str, provider: str, heap: int | None) -> dict[str, Any]:
-    """Return the facts about onnxruntime-web, which has no telemetry, and the heap's limit if there is one."""
-    facts = {"runtime": runtime, "onnxruntime": files.version(), "provider": provider, "ort_telemetry": "off"}
+    """Return the facts about onnxruntime-web, which has no telemetry, or about the kernel, and the heap's limit if
+    there is one."""
+    facts = {"runtime": runtime, "provider": provider}
+    if provider == KERNEL:
+        facts["edgerec_kernel"] = sha256(files.KERNEL)[:12]
+    else:
+        facts |= {"onnxruntime": files.version(), "ort_telemetry": "off"}
     return facts if heap is None else {**facts, "heap_limit_bytes": heap}

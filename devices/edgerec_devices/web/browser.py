@@ -18,10 +18,12 @@ from edgerec.errors import BenchError
 from edgerec_devices.local import Local
 from edgerec_devices.protocol import Kind, Missing, Options, Request, Tell, silent
 from edgerec_devices.web import chromium, files
-from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
+from edgerec_devices.web.agent import KERNEL, answer_in, facts_here, refuse_others, runtime_facts
 from edgerec_devices.web.local_http import LOOPBACK
 from edgerec_devices.web.server import WebServer
 
+CHROMIUM = "wasm:chromium"
+"""The address of headless Chromium with the kernel."""
 FORM = "browser[:webgpu][:open[@host[:port]]]"
 START_S = 60.0
 """Seconds for a started browser to open the page."""
@@ -79,28 +81,30 @@ class Browser:
         timeout: float = 600.0,
         flags: Sequence[str] = (),
         tell: Tell | None = None,
+        kernel: bool = False,
     ) -> None:
         """
         Args:
+            kernel: measure the kernel instead of onnxruntime-web; `name` is then 'wasm:chromium'.
             heap: maximum bytes of WebAssembly's memory; None for the browser's own limit.
             flags: additional command line options of a started browser.
 
         Raises:
             BenchError: the address is invalid, onnxruntime-web is not set up, or the port is in use.
         """
-        self.name, self.timeout = address, timeout
+        self.name, self.timeout = CHROMIUM if kernel else address, timeout
         self._address = Address.parse(address)
         self._flags, self._tell = list(flags), tell or silent
         if self._address.webgpu:
             self._flags.append("--enable-unsafe-webgpu")
-        self._provider, self.memory = "webgpu" if self._address.webgpu else "wasm", heap
+        self._provider, self.memory = KERNEL if kernel else "webgpu" if self._address.webgpu else "wasm", heap
         self._folders: dict[str, Path] = {}
-        runtime = files.installed()
+        runtime = [] if kernel else [files.installed() / name for name in files.RUNTIME]
         if not self._address.opened:
             chromium.find_chromium()
         self.server = WebServer(self._address.host, self._address.port)
-        self.server.serve([*files.PAGE.glob("*.html"), *files.DIST.glob("*.mjs")])
-        self.server.serve([runtime / name for name in files.RUNTIME], "ort/", lasting=True)
+        self.server.serve([*files.PAGE.glob("*.html"), *files.DIST.glob("*.mjs"), files.KERNEL])
+        self.server.serve(runtime, "ort/", lasting=True)
         if self._address.opened:
             # Printed, because a message of `tell` may be truncated, or replaced before it is read.
             print(f"open {self.server.address} in the browser that is to be measured", file=sys.stderr, flush=True)

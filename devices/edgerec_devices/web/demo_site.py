@@ -20,8 +20,11 @@ from edgerec_devices.web.static_site import Files, write_site
 
 PAGE = files.WEB / "demo"
 """Files written by hand; the programs are built into `files.DIST`."""
-PROGRAMS = {"page.mjs": "demo-page.mjs", "worker.mjs": "demo-worker.mjs"}
-RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+PROGRAMS = {
+    "page.mjs": "demo-page.mjs",
+    "worker.mjs": "demo-worker.mjs",
+    "edgerec-kernel.wasm": "edgerec-kernel.wasm",
+}
 LIST = "bundle/list.json"
 """The folders of the bundles, the smallest bundle first."""
 _MARK = "sw.js"
@@ -41,21 +44,18 @@ def demo_site(folders: Sequence[Path]) -> Files:
     Raises:
         BundleError: no bundle, or a damaged one.
         RequestError: a bundle knows its own users only, and not which items are alike; or the items differ.
-        BenchError: onnxruntime-web was not fetched.
     """
     for folder in folders:
         read_manifest(folder)  # refuses a bundle in one file: the page copies the files of folders
     bundles = sorted(map(Bundle, folders), key=_nbytes)
     for bundle in bundles:
         _check(bundle, bundles[0])
-    runtime = files.installed()
     page: dict[str, Path | bytes] = {path.name: path for path in PAGE.iterdir()}
     page |= {name: files.DIST / built for name, built in PROGRAMS.items()}
     page[LIST] = json.dumps([str(number) for number in range(len(bundles))]).encode()
     return {
         **page,
         _MARK: _service_worker(page),
-        **{f"ort/{name}": runtime / name for name in RUNTIME},
         **{
             f"bundle/{number}/{name}": bundle.folder / name
             for number, bundle in enumerate(bundles)
@@ -65,7 +65,12 @@ def demo_site(folders: Sequence[Path]) -> Files:
 
 
 def _check(bundle: Bundle, first: Bundle) -> None:
-    """Refuse a bundle that cannot answer a stranger, or holds other items than the first one."""
+    """Refuse a bundle that cannot answer a stranger, is too old, or holds other items than the first one."""
+    if bundle.manifest.version < (2, 0) and "int" in bundle.manifest.precision:
+        raise RequestError(
+            f"{bundle.folder} has integers of version 1.0, whose scales are in graphs, and the page runs no graphs; "
+            "export it again"
+        )
     if bundle.manifest.users is not None and not bundle.has_graph("similar"):
         raise RequestError(
             f"{bundle.folder} knows its own users only, and has no 'similar' graph: whoever opens the page is none of "
@@ -90,11 +95,11 @@ def _nbytes(bundle: Bundle) -> int:
 
 def _service_worker(page: dict[str, Path | bytes]) -> bytes:
     """Return the program that stores the page's files for a visit without a network; it changes with the page."""
-    digest = hashlib.sha256(files.version().encode())
+    digest = hashlib.sha256()
     for name in sorted(page):
         content = page[name]
         digest.update(content if isinstance(content, bytes) else content.read_bytes())
-    stored = ["./", *sorted(page.keys() - {"index.html"}), *(f"ort/{name}" for name in RUNTIME)]
+    stored = ["./", *sorted(page.keys() - {"index.html"})]
     site = json.dumps({"version": digest.hexdigest()[:12], "files": stored})
     return f"{_BEGINS}{site};\n".encode() + (files.DIST / "demo-sw.mjs").read_bytes()
 

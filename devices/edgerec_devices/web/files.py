@@ -24,6 +24,7 @@ from edgerec_devices.protocol import Missing, Tell, setup_folder
 
 WEB = Path(__file__).parent
 DIST, PAGE = WEB / "dist", WEB / "page"
+KERNEL = DIST / "edgerec-kernel.wasm"
 RUNTIME = (
     *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
     *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
@@ -120,7 +121,7 @@ def fetch(package: Package, folder: Path) -> Path:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_S, check=False)
     except subprocess.TimeoutExpired:
         raise BenchError(f"npm did not fetch {named} within {FETCH_S:g} s; is its registry reachable?") from None
-    found = list(folder.glob(f"{package.name}-*.tgz"))
+    found = list(folder.glob(f"{package.name.removeprefix('@').replace('/', '-')}-*.tgz"))
     if done.returncode != 0 or len(found) != 1:
         raise BenchError(f"npm could not fetch {named}: {_complaint(done.stderr)}; is its registry reachable?")
     digest = base64.b64encode(hashlib.sha512(found[0].read_bytes()).digest()).decode()

@@ -15,37 +15,38 @@ from edgerec_devices.local import Local
 from edgerec_devices.process import answer_of, took_too_long
 from edgerec_devices.protocol import Kind, Missing, Options, Request
 from edgerec_devices.web import files
-from edgerec_devices.web.agent import answer_in, facts_here, refuse_others, runtime_facts
+from edgerec_devices.web.agent import KERNEL, answer_in, facts_here, refuse_others, runtime_facts
 
 OLDEST = 18
 MISSING = Missing(f"Node.js {OLDEST} or newer", "sudo apt-get install nodejs npm")
 
 
 class Node(Local):
-    """Node.js on this machine; files are not copied.
+    """Node.js on this machine, with onnxruntime-web or the kernel; files are not copied.
 
     Attributes:
-        name: 'node'.
+        name: 'node', or 'wasm' with the kernel.
         timeout: maximum seconds of one request.
     """
 
-    name = "node"
-
-    def __init__(self, *, heap: int | None = None, timeout: float = 600.0) -> None:
+    def __init__(self, *, heap: int | None = None, timeout: float = 600.0, kernel: bool = False) -> None:
         """
         Args:
             heap: maximum bytes of WebAssembly's memory; None for Node's own limit.
+            kernel: measure the kernel instead of onnxruntime-web.
 
         Raises:
             BenchError: no Node, a version that is too old, or onnxruntime-web is not set up.
         """
         super().__init__(timeout=timeout)
-        self._command = [_program(), str(files.DIST / "node.mjs"), str(files.installed())]
+        self.name = "wasm" if kernel else "node"
+        self._provider = KERNEL if kernel else "wasm"
+        self._command = [_program(), str(files.DIST / "node.mjs"), str(files.DIST if kernel else files.installed())]
         self.memory = heap
 
     def info(self) -> dict[str, Any]:
         """Return the facts about this machine, Node and onnxruntime-web."""
-        return {**facts_here(), **self.run({"task": "facts"}), **runtime_facts("node", "wasm", self.memory)}
+        return {**facts_here(), **self.run({"task": "facts"}), **runtime_facts("node", self._provider, self.memory)}
 
     def run(self, request: Request) -> dict[str, Any]:
         """Measure in a fresh process of Node.
@@ -55,7 +56,7 @@ class Node(Local):
             BenchError: the process crashed, ran longer than `timeout`, or cannot do the request.
         """
         refuse_others(request, "Node")
-        message = request if self.memory is None else {**request, "heap": self.memory}
+        message = {**request, "provider": self._provider, "heap": self.memory}
         try:
             done = subprocess.run(
                 self._command,
@@ -70,7 +71,7 @@ class Node(Local):
             raise took_too_long(self.timeout) from None
         except OSError as error:
             raise BenchError(f"cannot start {self._command[0]}: {error.strerror}; install it: {MISSING.fix}") from error
-        return answer_in(answer_of(done), "node")
+        return answer_in(answer_of(done), self.name)
 
 
 def _program() -> str:
@@ -94,9 +95,14 @@ def _open(_: str, options: Options) -> AbstractContextManager[Node]:
     return nullcontext(Node(heap=options.memory))
 
 
+def missing_program() -> list[Missing]:
+    """List Node if it is missing."""
+    return [] if shutil.which("node") else [MISSING]
+
+
 def missing() -> list[Missing]:
     """List Node and onnxruntime-web if they are missing."""
-    return [*([] if shutil.which("node") else [MISSING]), *files.missing()]
+    return [*missing_program(), *files.missing()]
 
 
 KIND = Kind(

@@ -2,6 +2,7 @@
    from it, so that no other memory is taken than 1.5 KB of the stack. */
 #include "kernel.h"
 
+#if ER_ONE_FILE
 enum { MOST_BITS = 15, LITERALS = 288, DISTANCES = 32 };
 
 typedef struct {
@@ -162,3 +163,4 @@ bool er_inflate(const uint8_t *data, size_t size, uint8_t *out, size_t wanted, b
     for (int byte = 0; byte < 4; byte++) sum = sum << 8 | take(&from, 8);
     return !from.failed && from.at == from.end && sum == (high << 16 | low);
 }
+#endif

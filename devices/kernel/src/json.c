@@ -91,7 +91,7 @@ er_status er_json_object(const char *text, size_t size, er_json *object) {
     for (; at < end; at++) values += *at == ',' || *at == '[' || *at == '{';
     at = space(text, end);
     if (values > ER_MAX_JSON_VALUES || at == end || *at != '{') return ER_JSON;
-    object->at = at, object->end = end;
+    object->at = at;
     do { /* at a value */
         bool opened = *at == '{' || *at == '[';
         if (opened) {
@@ -128,8 +128,12 @@ er_status er_json_object(const char *text, size_t size, er_json *object) {
     } while (true);
 }
 
+/* Checked texts are objects, inside which no value ends with the text. */
+#define END ((const char *)UINTPTR_MAX)
+
 /* End of a value of a checked text. */
-static const char *skip(const char *at, const char *end) {
+static const char *skip(const char *at) {
+    const char *end = END;
     uint32_t level = 0;
     do {
         if (*at == '"') at = string(at, end);
@@ -143,21 +147,21 @@ static const char *skip(const char *at, const char *end) {
 }
 
 er_json er_json_first(er_json value, char opening) {
-    er_json none = {NULL, NULL};
+    er_json none = {NULL};
     if (value.at == NULL || *value.at != opening) return none;
-    value.at = space(value.at + 1, value.end);
+    value.at = space(value.at + 1, END);
     return value;
 }
 
 bool er_json_next(er_json *at, er_json *key, er_json *value) {
     if (at->at == NULL || *at->at == '}' || *at->at == ']') return false;
-    if (*at->at == ',') at->at = space(at->at + 1, at->end);
+    if (*at->at == ',') at->at = space(at->at + 1, END);
     if (key) {
         *key = *at;
-        at->at = space(space(string(at->at, at->end), at->end) + 1, at->end);
+        at->at = space(space(string(at->at, END), END) + 1, END);
     }
     *value = *at;
-    at->at = space(skip(at->at, at->end), at->end);
+    at->at = space(skip(at->at), END);
     return true;
 }
 
@@ -208,7 +212,7 @@ size_t er_json_text(er_json value, char *text, size_t size) {
 }
 
 er_json er_json_get(er_json object, const char *key) {
-    er_json found = {NULL, NULL}, none = {NULL, NULL}, name, value, at = er_json_first(object, '{');
+    er_json found = {NULL}, none = {NULL}, name, value, at = er_json_first(object, '{');
     while (er_json_next(&at, &name, &value)) {
         if (!er_json_is(name, key)) continue;
         if (found.at) return none; /* readers differ in which of two they take */
@@ -225,17 +229,17 @@ bool er_json_whole(er_json value, uint64_t most, uint64_t *found) {
     const char *at = value.at;
     uint64_t sum = 0;
     if (at == NULL || *at < '0' || *at > '9') return false;
-    for (; at < value.end && *at >= '0' && *at <= '9'; at++) {
+    for (; at < END && *at >= '0' && *at <= '9'; at++) {
         if (sum > (UINT64_MAX - 9) / 10) return false;
         sum = 10 * sum + (uint64_t)(*at - '0');
     }
     *found = sum;
-    return sum <= most && !(at < value.end && (*at == '.' || *at == 'e' || *at == 'E'));
+    return sum <= most && !(at < END && (*at == '.' || *at == 'e' || *at == 'E'));
 }
 
 /* A finite float32: 19 digits and a power of ten, which is off by two units of the last place of a double at most. */
 bool er_json_number(er_json value, float *found) {
-    const char *at = value.at, *end = value.end;
+    const char *at = value.at, *end = END;
     if (at == NULL || (*at != '-' && (*at < '0' || *at > '9'))) return false;
     bool negative = *at == '-', fraction = false;
     uint64_t mantissa = 0;

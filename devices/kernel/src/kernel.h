@@ -62,7 +62,7 @@ enum {
 
 /* json.c: values of a JSON text, which er_json_object checks as a whole before; nothing is built in memory. */
 typedef struct er_json {
-    const char *at, *end; /* from the first byte of the value to the end of the text; at is NULL for no value */
+    const char *at; /* the first byte of the value, in a text that was checked; NULL for no value */
 } er_json;
 
 er_status er_json_object(const char *text, size_t size, er_json *object);

@@ -17,7 +17,7 @@ bool er_parse_file(er_json entry, char name[256], uint64_t *size, char sha256[65
 
 /* File `index`: the tables, the graphs, the others; at is NULL after the last. */
 er_json er_file_entry(er_json manifest, size_t index) {
-    er_json none = {NULL, NULL}, at, key, value;
+    er_json none = {NULL}, at, key, value;
     if (index-- == 0) return er_json_get(manifest, "tables");
     for (at = er_json_first(er_json_get(manifest, "graphs"), '{'); er_json_next(&at, &key, &value);)
         if (index-- == 0) return value;

@@ -2,6 +2,7 @@
 #include "kernel.h"
 
 const char *er_message(er_status status) {
+#if ER_MESSAGES
     switch (status) {
     case ER_OK: return "no error";
     case ER_MEMORY: return "the memory that was given is too small";
@@ -38,6 +39,10 @@ const char *er_message(er_status status) {
     case ER_ROLLBACK: return "the bundle is older than this app accepts; get a newer one";
     }
     return "an unknown status";
+#else
+    (void)status;
+    return "";
+#endif
 }
 
 er_status er_kind(er_status status) {

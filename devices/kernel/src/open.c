@@ -11,11 +11,13 @@ typedef struct {
     uint64_t head; /* one file: bytes of the whole head */
 } bundle;
 
+#if ER_ONE_FILE
 static uint64_t number(const uint8_t *at, int size) {
     uint64_t found = 0;
     while (size--) found = found << 8 | at[size];
     return found;
 }
+#endif
 
 static er_status parse_ids(er_json side, uint32_t major, er_id_form *form) {
     static const char *const names[] = {"none", "int", "str", "hash64"};
@@ -245,6 +247,7 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     return too_small ? ER_MEMORY : ER_OK;
 }
 
+#if ER_ONE_FILE
 /* The head of one file: where the manifest is, and where the tables are. */
 static er_status open_one(const er_source *source, uint8_t *arena, size_t arena_size, size_t *taken, bundle *from) {
     const uint8_t *file = source->tables.data;
@@ -276,6 +279,7 @@ static er_status open_one(const er_source *source, uint8_t *arena, size_t arena_
     from->rest = from->document + own, from->rest_size = (size_t)(whole - own);
     return ER_OK;
 }
+#endif
 
 #if ER_SHA256
 static er_status check_sha256(const char *digits, const void *data, size_t size) {
@@ -353,12 +357,15 @@ er_status er_open(const er_source *source, void *memory, size_t size, size_t *ne
     if (source->trusted && !ER_SIGNATURES) return ER_NO_SIGNATURES;
     if (source->verify && !ER_SHA256) return ER_NO_SHA256;
     from.tables = (er_tables){.data = source->tables.data, .size = source->tables.size};
+#if ER_ONE_FILE
     if (from.document == NULL) {
         er_status status = open_one(source, memory, usable, &taken, &from);
         taken = (taken + 7) & ~(size_t)7;
         if (status == ER_MEMORY) *need = taken + sizeof(er_model) + 1024;
         ER_TRY(status);
     }
+#endif
+    if (from.document == NULL) return ER_HEAD;
 #if ER_SIGNATURES
     if (source->trusted) ER_TRY(check_signature(from.document, from.document_size, source));
 #endif

@@ -2,8 +2,9 @@
 
 import type { Source } from "../src/source.ts";
 import { clockStep, Stopwatch, timeCalls, timed, type Limits, type Times } from "./clock.ts";
-import { Graphs, matrix, type Feed } from "./graphs.ts";
+import { Graphs, matrix, type Calls, type Feed } from "./graphs.ts";
 import { watchHeap } from "./heap.ts";
+import { KernelRows } from "./kernel-rows.ts";
 import { Questions, type QuestionSizes } from "./questions.ts";
 import { sustained, type Window } from "./sustained.ts";
 
@@ -14,6 +15,8 @@ export type Ort = Pick<typeof import("onnxruntime-web"), "InferenceSession" | "T
 export interface Host {
   /** Load onnxruntime-web, with its WebAssembly files from the same folder. */
   loadOrt(): Promise<Ort>;
+  /** Compile the kernel. */
+  compileKernel(): Promise<WebAssembly.Module>;
   /** Return the source of a bundle at the place that it was pushed to. */
   source(place: string): Source;
   /** Return KiB by name of all memory figures that can be read, except WebAssembly's heap. */
@@ -27,7 +30,7 @@ export type Facts = Record<string, string | number | boolean>;
 
 interface Common {
   threads?: number;
-  /** onnxruntime's execution provider; "wasm" by default. */
+  /** onnxruntime's execution provider, "wasm" by default; or "kernel". */
   provider?: string;
   /** Maximum bytes of WebAssembly's heap. */
   heap?: number | null;
@@ -84,7 +87,7 @@ function reason(error: unknown, heap: number, webgpu: boolean): Answer {
 const ONE_NODE = "CAg6NgoMCgF4EgF5IgRSZWx1EgRiYXJlWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUICEA4=";
 /** Scenarios that come in requests of their own. */
 const ISOLATED = ["load", "sustained", "offline"];
-const PROVIDERS: Record<string, string[]> = { wasm: ["wasm"], webgpu: ["webgpu", "wasm"] };
+const PROVIDERS: Record<string, string[]> = { wasm: ["wasm"], webgpu: ["webgpu", "wasm"], kernel: [] };
 
 class Agent {
   readonly #host: Host;
@@ -125,8 +128,18 @@ class Agent {
     }
   }
 
+  /** Make the runtime ready, and return the function that opens bundles in it. */
+  async #start(): Promise<(source: Source) => Promise<Calls>> {
+    if (this.#providers.length === 0) {
+      const kernel = await this.#host.compileKernel();
+      return (source) => KernelRows.open(source, async () => kernel);
+    }
+    const ort = await this.#startOrt();
+    return (source) => Graphs.open(ort, source, this.#providers);
+  }
+
   /** Load onnxruntime-web and run a bare session, which compiles its WebAssembly and allocates its memory. */
-  async #start(): Promise<Ort> {
+  async #startOrt(): Promise<Ort> {
     const ort = await this.#host.loadOrt();
     ort.env.wasm.numThreads = this.#threads;
     ort.env.logLevel = "error";
@@ -150,9 +163,9 @@ class Agent {
     if (isolated.length > 0 && isolated.length === wanted.size) {
       return this.#isolated(request, wanted);
     }
-    const [ort, runtime_ms] = await timed(() => this.#start());
-    const [bundle, load_ms] = await timed(() => this.#load(ort, request));
-    const questions = new Questions(bundle.manifest, request);
+    const [open, runtime_ms] = await timed(() => this.#start());
+    const [bundle, load_ms] = await timed(() => this.#load(open, request));
+    const questions = new Questions(bundle.sizes, request);
     const scenarios: Record<string, Times> = {};
     let memory: Record<string, number> | undefined;
     for (const { name, graph, prepare } of chosen(bundle, wanted, questions, request.candidates ?? [])) {
@@ -162,7 +175,8 @@ class Agent {
       memory ??= await this.#memory();
     }
     memory ??= await this.#memory();
-    const verify_ms = globalThis.crypto?.subtle === undefined ? null : (await timed(() => bundle.verify()))[1];
+    const [verified, taken_ms] = globalThis.crypto?.subtle ? await timed(() => bundle.verify()) : [null, 0];
+    const verify_ms = verified === null ? null : taken_ms;
     const rows: number[][] = [];
     for (const user of request.ask ?? []) {
       const { items } = await bundle.run("recommend", { user: [user], exclude: [[]], k: request.k });
@@ -179,7 +193,7 @@ class Agent {
     }
     if (wanted.has("sustained")) {
       const bundle = await this.#load(await this.#start(), request);
-      const questions = new Questions(bundle.manifest, request);
+      const questions = new Questions(bundle.sizes, request);
       const watch = new Stopwatch(
         () => questions.recommend(),
         (feed) => bundle.run("recommend", feed),
@@ -189,18 +203,18 @@ class Agent {
     return answer;
   }
 
-  async #load(ort: Ort, request: BundleRequest): Promise<Graphs> {
-    const bundle = await Graphs.open(ort, this.#host.source(request.bundle), this.#providers);
+  async #load(open: (source: Source) => Promise<Calls>, request: BundleRequest): Promise<Calls> {
+    const bundle = await open(this.#host.source(request.bundle));
     await bundle.prepare("recommend");
     return bundle;
   }
 
   async #answers(request: AnswersRequest): Promise<unknown> {
-    const ort = await this.#start();
-    const opened = new Map<string, Graphs>();
+    const open = await this.#start();
+    const opened = new Map<string, Calls>();
     const answers: Record<string, number[][]>[] = [];
     for (const { bundle: place, graph, feed } of request.questions) {
-      const bundle = opened.get(place) ?? (await Graphs.open(ort, this.#host.source(place), this.#providers));
+      const bundle = opened.get(place) ?? (await open(this.#host.source(place)));
       opened.set(place, bundle);
       const outputs = await bundle.run(graph, feed);
       answers.push(Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, matrix(tensor)])));
@@ -216,7 +230,7 @@ interface Scenario {
 }
 
 /** Return the requested scenarios for which the bundle has a graph, 'recommend' first. */
-function chosen(bundle: Graphs, wanted: Set<string>, questions: Questions, candidates: number[]): Scenario[] {
+function chosen(bundle: Calls, wanted: Set<string>, questions: Questions, candidates: number[]): Scenario[] {
   const score = (name: string, count: number) => ({ name, graph: "score", prepare: () => questions.score(count) });
   const all: Record<string, Scenario[]> = {
     recommend: [{ name: "recommend", graph: "recommend", prepare: () => questions.recommend() }],

@@ -1,9 +1,7 @@
 /** Calls of graphs with bundle rows instead of ids, and in batches. */
 
-import type { Tensor } from "onnxruntime-common";
-
-import { checkFile, openBundle, type Bundle, type Feed as Inputs, type Outputs, type Runtime } from "../src/bundle.ts";
-import type { Manifest } from "../src/manifest.ts";
+import { checkFile } from "../src/bundle.ts";
+import { openBundle, type Feed as Inputs, type OnnxBundle, type Runtime, type Tensors } from "../src/onnxruntime.ts";
 import type { Source } from "../src/source.ts";
 
 /** Inputs of a graph in bundle rows: one list per row of the batch, padded with -1; only `k` is a single number. */
@@ -17,10 +15,28 @@ export interface Feed {
   k?: number;
 }
 
-export class Graphs {
-  readonly #bundle: Bundle;
+/** Numbers in rows. */
+export interface Matrix {
+  readonly data: ArrayLike<number | bigint | string>;
+  readonly dims: readonly number[];
+}
 
-  private constructor(bundle: Bundle) {
+/** Calls in bundle rows: of graphs, or of the kernel. */
+export interface Calls {
+  /** Numbers of rows; no users: 0. */
+  readonly sizes: { items: number; users: number };
+  has(name: string): boolean;
+  /** Open what answers a call, so that the first one does not. */
+  prepare(name: string): Promise<void>;
+  run(name: string, feed: Feed): Promise<Record<string, Matrix>>;
+  /** Compare checksums; null if that is not measured. */
+  verify(): Promise<unknown>;
+}
+
+export class Graphs implements Calls {
+  readonly #bundle: OnnxBundle;
+
+  private constructor(bundle: OnnxBundle) {
     this.#bundle = bundle;
   }
 
@@ -29,12 +45,12 @@ export class Graphs {
     return new Graphs(await openBundle(source, { runtime, providers, verify: false }, async () => runtime));
   }
 
-  get manifest(): Manifest {
-    return this.#bundle.manifest;
+  get sizes() {
+    return this.#bundle.manifest.metadata;
   }
 
   has(name: string): boolean {
-    return this.manifest.graphs.has(name);
+    return this.#bundle.manifest.graphs.has(name);
   }
 
   /** Open a graph. */
@@ -43,14 +59,16 @@ export class Graphs {
   }
 
   /** Compare the sha256 of tables and graphs. */
-  async verify(): Promise<void> {
-    for (const entry of [this.manifest.tables, ...this.manifest.graphs.values()]) {
+  async verify(): Promise<true> {
+    const { tables, graphs } = this.#bundle.manifest;
+    for (const entry of [tables, ...graphs.values()]) {
       await checkFile(entry, this.#bundle.content(entry), true);
     }
+    return true;
   }
 
   /** Call a graph, after the 'encode' graph if the bundle has one. */
-  async run(name: string, feed: Feed): Promise<Outputs> {
+  async run(name: string, feed: Feed): Promise<Tensors> {
     return this.#bundle.run(name, inputs(name === "encode" ? feed : await this.#encoded(feed)));
   }
 
@@ -83,10 +101,9 @@ function inputs(feed: Feed): Inputs {
 }
 
 /** Return the rows of a matrix. */
-export function matrix(tensor: Tensor): number[][] {
-  const values = tensor.data as Float32Array | BigInt64Array;
-  const [rows, width] = tensor.dims as [number, number];
-  return Array.from({ length: rows }, (_, row) => Array.from(values.subarray(row * width, (row + 1) * width), Number));
+export function matrix({ data, dims }: Matrix): number[][] {
+  const [rows, width] = dims as [number, number];
+  return Array.from({ length: rows }, (_, row) => Array.from({ length: width }, (_, at) => Number(data[row * width + at])));
 }
 
 function isMatrix(name: keyof Feed, _: number[] | number[][]): _ is number[][] {

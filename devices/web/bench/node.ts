@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
 
-import { folder as source } from "../src/host-node.ts";
+import { compileKernel, folder as source } from "../src/host-node.ts";
 import { answer, type Facts, type Host, type Ort, type Request } from "./bench.ts";
 
 const STATUS = /^(VmHWM|VmRSS|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d+) kB/gm;
@@ -39,6 +39,7 @@ async function main(folder: string): Promise<void> {
       ort.env.wasm.wasmPaths = base.href;
       return ort;
     },
+    compileKernel: () => compileKernel(),
     source,
     memory,
     facts,

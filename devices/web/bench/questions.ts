@@ -1,7 +1,6 @@
 /** Random questions to a bundle. */
 
-import type { Manifest } from "../src/manifest.ts";
-import type { Feed } from "./graphs.ts";
+import type { Calls, Feed } from "./graphs.ts";
 
 /** The sizes of random questions: k items, excluded items, and items of a history if there are no users. */
 export interface QuestionSizes {
@@ -18,9 +17,9 @@ export class Questions {
   readonly #below: (end: number) => number;
 
   /** @throws Error if k is more than the number of items. */
-  constructor(manifest: Manifest, sizes: QuestionSizes) {
-    this.#items = manifest.items.rows;
-    this.#users = manifest.users?.rows ?? 0;
+  constructor({ items, users }: Calls["sizes"], sizes: QuestionSizes) {
+    this.#items = items;
+    this.#users = users;
     this.#sizes = sizes;
     this.#below = randomBelow(sizes.seed);
     if (sizes.k > this.#items) {

@@ -1,9 +1,7 @@
 /** The demo's worker: the recommender itself. All that it knows stays in this browser. */
 
-import * as ort from "onnxruntime-web/wasm";
-
 import { watchHeap } from "../bench/heap.ts";
-import { load, type Id, type Recommendation, type Recommender, type Session } from "../src/index.ts";
+import { load, type Id, type Recommendation, type Recommender, type Session } from "../src/kernel-index.ts";
 import { openSession } from "../src/session.ts";
 import type { Answer, FromWorker, Opened, Scored, Title, ToWorker, Verbs } from "./messages.ts";
 
@@ -19,9 +17,6 @@ const POPULAR = 1000;
 const REASONS = 20;
 
 const heap = watchHeap(null);
-ort.env.wasm.wasmPaths = new URL("ort/", location.href).href;
-ort.env.wasm.numThreads = 1;
-ort.env.logLevel = "error";
 
 /** One catalogue in bundles of several sizes, the smallest first. */
 let models: Recommender[] = [];
@@ -47,7 +42,7 @@ const verbs: { [Name in keyof Verbs]: (...words: Parameters<Verbs[Name]>) => Pro
       const doing = names.length > 1 ? `Fetching size ${at + 1} of ${names.length}` : "Fetching the recommender";
       say({ doing });
       const onProgress = ({ loaded, total }: { loaded: number; total: number }) => say({ doing, loaded, total });
-      models.push(await load(new URL(`${name}/`, bundles), { runtime: ort, onProgress }));
+      models.push(await load(new URL(`${name}/`, bundles), { onProgress }));
     }
     say({ doing: "Starting" });
     model = models[0]!;
@@ -57,7 +52,7 @@ const verbs: { [Name in keyof Verbs]: (...words: Parameters<Verbs[Name]>) => Pro
     const items = model.items();
     popular = new Map((await mostPopular()).map((item, place) => [item, place]));
     start = popular.size > 0 ? [...popular.keys()] : spread(items);
-    // One answer of each opens the graphs: what is fetched from the server is fetched now, and the slider does not wait.
+    // One answer of each: the browser compiles what it runs now, and the slider does not wait.
     for (const one of models) {
       await reasons(one, await ranked(one, [start[0]!], 1), [start[0]!]);
     }

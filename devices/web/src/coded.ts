@@ -1,6 +1,6 @@
 /** Ids of bundles of version 2, in buckets or groups, directly from the tables: one of them is decoded for each lookup. */
 
-import type { Bundle } from "./bundle.ts";
+import type { Files } from "./bundle.ts";
 import { BundleError } from "./errors.ts";
 import { decoded, order, plain, type Id, type Ids } from "./ids.ts";
 import type { RowsEntry } from "./manifest.ts";
@@ -18,7 +18,7 @@ const BITMAP_IDS = 32;
 const BITMAP_BYTES = 32;
 const NOTHING = new Uint8Array();
 
-export function codedIds(bundle: Bundle, name: string, { ids, blocks: sizes }: RowsEntry): Ids {
+export function codedIds(bundle: Files, name: string, { ids, blocks: sizes }: RowsEntry): Ids {
   const bytes = bundle.blob(name, 0, bundle.manifest.sections.get(name)![3]);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const blocks: Block[] = [];

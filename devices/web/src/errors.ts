@@ -40,3 +40,16 @@ export class MissingError extends EdgeRecError {
 }
 
 export const firstLine = (error: unknown) => String((error as Error)?.message ?? error).split("\n")[0]!;
+
+/** Refuse an invalid answer of a bundle. */
+export function demandSound(sound: boolean): void {
+  if (!sound) {
+    throw new BundleError("the bundle answers with what no bundle does; export it again");
+  }
+}
+
+/** Return the values of an answer. @throws BundleError if there are not `count` of them, all finite. */
+export function finite(values: Float32Array, count: number): Float32Array {
+  demandSound(values.length === count && values.every(Number.isFinite));
+  return values;
+}

@@ -5,9 +5,10 @@ import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { checkFile, parse, UNPACK, type LoadOptions, type Runtime } from "./bundle.ts";
+import { checkFile, parse, UNPACK, type OpenOptions } from "./bundle.ts";
 import { BundleError, MissingError, PatchError } from "./errors.ts";
 import { MANIFEST, MOST_BYTES } from "./manifest.ts";
+import type { Runtime } from "./onnxruntime.ts";
 import type { HistoryStore } from "./session.ts";
 import { oneFile, web, type Source, type Stream } from "./source.ts";
 
@@ -17,7 +18,7 @@ import { oneFile, web, type Source, type Stream } from "./source.ts";
  * @throws PatchError there is nothing to undo, or a bundle with a smaller rollback index; BundleError the bundle or the one before it is not complete;
  *   SignatureError the bundle before is not signed by a trusted key; MissingError the folder cannot be written.
  */
-export async function undo(bundle: string | URL, options: Pick<LoadOptions, "trusted"> = {}): Promise<void> {
+export async function undo(bundle: string | URL, options: Pick<OpenOptions, "trusted"> = {}): Promise<void> {
   const path = placeOf(String(bundle));
   const source = folder(path);
   if (source.fileBytes) {
@@ -51,6 +52,10 @@ export async function importing(): Promise<Runtime> {
   const found = (await import(native).catch(() => import(web))) as Runtime & { default?: Runtime };
   return found.InferenceSession ? found : found.default!; // one is CommonJS
 }
+
+/** Compile the kernel, which lies next to this module, or is a file elsewhere. */
+export const compileKernel = async (place: string | URL = new URL("./edgerec-kernel.wasm", import.meta.url)) =>
+  WebAssembly.compile(await readFile(place));
 
 /** Return the source of a bundle in a folder or a file, or at a URL. */
 export function sourceOf(source: string | URL | Source): Source {

@@ -1,6 +1,6 @@
 /** Functions for pages and workers: bundles at URLs, and onnxruntime-web. The build for Node uses `host-node.ts`. */
 
-import type { Runtime } from "./bundle.ts";
+import type { Runtime } from "./onnxruntime.ts";
 import { web, type Source } from "./source.ts";
 
 /** Return the source of a bundle at a URL. */
@@ -8,3 +8,7 @@ export const sourceOf = (source: string | URL | Source) => ("read" in Object(sou
 
 /** Import onnxruntime-web. */
 export const importing = async () => (await import("onnxruntime-web/wasm")) as Runtime;
+
+/** Compile the kernel, which lies next to this module. */
+export const compileKernel = async (place: string | URL = new URL("./edgerec-kernel.wasm", import.meta.url)) =>
+  WebAssembly.compile(await (await fetch(place)).arrayBuffer());

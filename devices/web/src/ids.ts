@@ -3,7 +3,7 @@
  * of version 2 have the ids of `coded.ts`.
  */
 
-import type { Bundle } from "./bundle.ts";
+import type { Files } from "./bundle.ts";
 import { BundleError } from "./errors.ts";
 import type { RowsEntry } from "./manifest.ts";
 import { utf8 } from "./source.ts";
@@ -19,7 +19,7 @@ export interface Ids {
 }
 
 /** Return a function from n to the bytes of text n, stored as one UTF-8 blob with offsets. */
-function texts(bundle: Bundle, name: string): (n: number) => Uint8Array {
+function texts(bundle: Files, name: string): (n: number) => Uint8Array {
   const offset = bundle.section(`${name}_offsets`);
   return (n) => bundle.blob(`${name}s`, Number(offset(n)), Number(offset(n + 1)));
 }
@@ -33,12 +33,12 @@ export function decoded(text: Uint8Array): string {
 }
 
 /** Return a function from an item's row to its title; null if the bundle has no titles. */
-export function titlesOf(bundle: Bundle): ((n: number) => string) | null {
+export function titlesOf(bundle: Files): ((n: number) => string) | null {
   const found = bundle.manifest.sections.has("item_titles") && texts(bundle, "item_title");
   return found ? (n) => decoded(found(n)) : null;
 }
 
-export function idsOf(bundle: Bundle, name: "item_id" | "user_id", { ids, blocks }: RowsEntry): Ids {
+export function idsOf(bundle: Files, name: "item_id" | "user_id", { ids, blocks }: RowsEntry): Ids {
   const text = ids === "str" && texts(bundle, name);
   const number = ids === "int" ? bundle.section(`${name}s`) : (row: number) => row;
 

@@ -2,7 +2,9 @@
 
 import { dtypes, limits, session_options } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError } from "./errors.ts";
-import { jsonObject, type Bytes } from "./source.ts";
+import { jsonObject } from "./json.ts";
+import type { Bytes } from "./utf8.ts";
+
 
 /** A file of the bundle. */
 export interface FileEntry {
@@ -68,7 +70,7 @@ export const MANIFEST = "manifest.json";
 /** Maximum size of a manifest; typical ones have a few thousand bytes. */
 export const MOST_BYTES = limits.manifest_bytes;
 
-type Fields = Record<string, unknown>;
+export type Fields = Record<string, unknown>;
 
 /** Parse and check a manifest. @throws BundleError if it is no manifest, damaged, or of a newer major version. */
 export function readManifest(content: Bytes): Manifest {
@@ -90,7 +92,7 @@ export function readManifest(content: Bytes): Manifest {
   if (major > limits.major) {
     throw new BundleError(`the bundle has version ${version}, this reader knows ${limits.major}.x; update edgerec`);
   }
-  const { requires = [], rollback_index = 0 } = fields;
+  const { requires = [] } = fields;
   const required = list(requires, "requires").map((name) => demand(matches(name, /./) && name, "requires"));
   if (required.length > 0) {
     throw new BundleError(`the bundle requires ${required.join(", ")}, which this reader does not know; update edgerec`);
@@ -112,19 +114,7 @@ export function readManifest(content: Bytes): Manifest {
   demand(ownFiles.length <= limits.files && names.size === ownFiles.length, "other_files");
   const wanted = object(fields["session"], "session");
   const manifest = {
-    metadata: {
-      version,
-      rollbackIndex: whole(rollback_index, "rollback_index"),
-      layout: `${demand(fields["layout"], "layout")}`,
-      precision: `${demand(fields["precision"], "precision")}`,
-      d: whole(fields["d"], "d", 1),
-      items: items.rows,
-      users: users?.rows ?? 0,
-      bytes: ownFiles.reduce((sum, entry) => sum + entry.bytes, content.length),
-      graphs: [...graphs.keys()],
-      titles: sections.has("item_titles"),
-      about: object(fields["about"], "about"),
-    },
+    metadata: metadataOf(fields, content.length, ownFiles),
     items,
     users,
     tables,
@@ -138,6 +128,25 @@ export function readManifest(content: Bytes): Manifest {
   };
   checkSections(manifest, major);
   return manifest;
+}
+
+/** Return the facts of a manifest, of as many bytes; some are checked here, the others are checked elsewhere. */
+export function metadataOf(fields: Fields, bytes: number, files: readonly Pick<FileEntry, "bytes">[]): Metadata {
+  const { items, users } = fields as Record<string, RowsEntry | undefined>;
+  const { rollback_index = 0 } = fields;
+  return {
+    version: fields["version"] as string,
+    rollbackIndex: whole(rollback_index, "rollback_index"),
+    layout: `${demand(fields["layout"], "layout")}`,
+    precision: `${demand(fields["precision"], "precision")}`,
+    d: whole(fields["d"], "d", 1),
+    items: items!.rows,
+    users: users?.rows ?? 0,
+    bytes: files.reduce((sum, entry) => sum + entry.bytes, bytes),
+    graphs: Object.keys(fields["graphs"] as Fields),
+    titles: "item_titles" in (fields["sections"] as Fields),
+    about: object(fields["about"], "about"),
+  };
 }
 
 const POPULAR = "popular_items";

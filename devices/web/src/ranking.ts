@@ -3,11 +3,10 @@
  * use, and therefore without imports of the rest of the library.
  */
 
-import type { Bundle, Feed } from "./bundle.ts";
+import type { Files } from "./bundle.ts";
 import type { EdgeRecError } from "./errors.ts";
-
-/** Rows and their scores, best first. */
-export type Ranking = [row: number, score: number][];
+import type { Feed } from "./onnxruntime.ts";
+import type { Ranking } from "./recommender.ts";
 
 /** Return the k best rows by score; among equal scores the lower row comes first. */
 export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ranking {
@@ -19,7 +18,7 @@ export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ra
 const LARGEST = 2 ** 32;
 
 /** Return the graphs' inputs for an app's vector. */
-export function vectorFeed(bundle: Bundle, vector: ArrayLike<number>, RequestError: typeof EdgeRecError): Feed {
+export function vectorFeed(bundle: Files, vector: ArrayLike<number>, RequestError: typeof EdgeRecError): Feed {
   const { d } = bundle.manifest.metadata;
   const given: unknown[] = Array.from(vector);
   if (!bundle.manifest.graphs.has("encode")) {
@@ -34,7 +33,7 @@ export function vectorFeed(bundle: Bundle, vector: ArrayLike<number>, RequestErr
 }
 
 /** Return the k most popular items, then others by row, all with score 0, which is the score without a history. */
-export function popularOf(bundle: Bundle, allowed: (row: number) => boolean, k: number, RequestError: typeof EdgeRecError): Ranking {
+export function popularOf(bundle: Files, allowed: (row: number) => boolean, k: number, RequestError: typeof EdgeRecError): Ranking {
   const { popularItems, items, sections } = bundle.manifest;
   if (popularItems == null) {
     throw new RequestError(

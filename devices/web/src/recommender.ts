@@ -1,11 +1,8 @@
 /** The recommender, the main interface for apps: raw ids in, raw ids out. */
 
-import type { Bundle, Feed } from "./bundle.ts";
-import { BundleError, firstLine, MissingError, RequestError } from "./errors.ts";
-import { codedIds } from "./coded.ts";
-import { idsOf, titlesOf, type Id, type Ids } from "./ids.ts";
-import type { Metadata, RowsEntry } from "./manifest.ts";
-import type { Ranking } from "./ranking.ts";
+import { demandSound, finite, firstLine, MissingError, RequestError } from "./errors.ts";
+import type { Id, Ids } from "./ids.ts";
+import type { Metadata } from "./manifest.ts";
 import type { Session, SessionOptions } from "./session.ts";
 
 /** A recommended item's raw id and its score. */
@@ -75,21 +72,49 @@ export interface Recommender {
   items(): Id[];
   /** Open a growing history. @throws RequestError for a bundle with users, or a limit below 1; MissingError of its store. */
   session(options?: SessionOptions): Promise<Session>;
-  /** Release onnxruntime's memory; later calls are errors. */
+  /** Release the memory of onnxruntime, or of the kernel; later calls are errors. */
   close(): Promise<void>;
 }
 
-export function recommenderOf(bundle: Bundle): Recommender {
-  const { manifest } = bundle;
-  const { d } = manifest.metadata;
-  const { rows } = manifest.items;
-  const indexOf = (name: "item_id" | "user_id", side: RowsEntry) =>
-    side.ids !== "none" && parseInt(manifest.metadata.version) > 1 ? codedIds(bundle, `${name}s`, side) : idsOf(bundle, name, side);
-  const items = indexOf("item_id", manifest.items);
-  const users = manifest.users && indexOf("user_id", manifest.users);
-  const titles = titlesOf(bundle);
+/** Rows and their scores, best first. */
+export type Ranking = [row: number, score: number][];
 
-  const allRows = () => [...Array(rows).keys()];
+/** Whom an answer is for, in bundle rows: exactly one of these. */
+export interface RowSubject {
+  user?: number | undefined;
+  /** Each row once. */
+  history?: number[] | undefined;
+  vector?: ArrayLike<number> | undefined;
+}
+
+/** What limits an answer, in bundle rows. */
+export interface RowLimits {
+  k: number;
+  gone: Set<number>;
+  /** null for all rows. */
+  allowed: Set<number> | null;
+}
+
+/** An open bundle that answers in rows: by its graphs (`graph-rows.ts`), or by the kernel. */
+export interface RowModel {
+  readonly metadata: Metadata;
+  /** Return the raw ids of items or users. */
+  ids(side: "item" | "user"): Ids;
+  /** Return an item's title; empty if there is none. */
+  title(row: number): string;
+  recommend(subject: RowSubject, limits: RowLimits): Promise<Ranking>;
+  popular(limits: RowLimits): Promise<Ranking>;
+  similar(row: number, limits: RowLimits): Promise<Ranking>;
+  score(subject: RowSubject, candidates: number[]): Promise<Float32Array>;
+  encode(history: number[]): Promise<Float32Array>;
+  /** Release all memory; later calls are errors. */
+  close(): Promise<void>;
+}
+
+export function recommenderOf(rows: RowModel): Recommender {
+  const { metadata } = rows;
+  const items = rows.ids("item");
+  const users = metadata.users > 0 ? rows.ids("user") : null;
 
   /** Return the rows of raw item ids. */
   function rowsOf(ids: Iterable<Id>, onUnknown: Unknown["onUnknown"] = "error"): number[] {
@@ -102,14 +127,10 @@ export function recommenderOf(bundle: Bundle): Recommender {
     return [...ids].filter((id) => onUnknown === "error" || model.has(id)).map((id) => known(items, id, "item"));
   }
 
-  /** Return what limits an answer: k, excluded and allowed rows, whether a row may be in it, and all rows that may not. */
-  function limited(limits: number | Limits) {
+  function limited(limits: number | Limits): RowLimits {
     const { k = 10, exclude = [], allow, onUnknown } = (Object(limits) === limits ? limits : { k: limits }) as Limits;
-    demandWhole("k", k, rows);
-    const gone = new Set(rowsOf(exclude, onUnknown));
-    const allowed = allow == null ? null : new Set(rowsOf(allow, onUnknown));
-    const may = (row: number) => !gone.has(row) && (!allowed || allowed.has(row));
-    return [k, may, () => (allowed ? allRows().filter((row) => !may(row)) : [...gone]), gone, allowed] as const;
+    demandWhole("k", k, metadata.items);
+    return { k, gone: new Set(rowsOf(exclude, onUnknown)), allowed: allow == null ? null : new Set(rowsOf(allow, onUnknown)) };
   }
 
   function demandWhole(name: string, value: number, most: number): void {
@@ -125,106 +146,50 @@ export function recommenderOf(bundle: Bundle): Recommender {
     }
   }
 
-  /** Return the graphs' inputs for a subject, and the rows of a history. */
-  async function subjectFeed({ user, history, vector, onUnknown }: Subject & Unknown): Promise<[Feed, number[]?]> {
+  function subjectOf({ user, history, vector, onUnknown }: Subject & Unknown): RowSubject {
     if ([user, history, vector].filter((one) => one != null).length !== 1) {
       throw new RequestError("give either a user or a history of item ids or a vector");
     }
     demandUsers(user != null);
-    if (user != null) {
-      return [{ user: [[known(users!, user, "user")], [1]] }];
-    }
-    if (vector != null) {
-      return [(await lists()).vectorFeed(bundle, vector, RequestError)];
-    }
-    const past = [...new Set(rowsOf(history!, onUnknown))];
-    const feed = { history: matrix(past[0] == null ? [-1] : past) }; // results for empty inputs differ by onnxruntime's version
-    return [manifest.graphs.has("encode") ? { vector: [await encoded(feed), [1, d]] } : feed, past];
+    return user != null
+      ? { user: known(users!, user, "user") }
+      : vector != null
+        ? { vector }
+        : { history: [...new Set(rowsOf(history!, onUnknown))] };
   }
-
-  const lists = () => import("./ranking.ts");
-
-  /** Refuse an invalid answer of the bundle. */
-  function demand(sound: boolean): void {
-    if (!sound) {
-      throw new BundleError("the bundle answers with what no bundle does; export it again");
-    }
-  }
-
-  /** Run a graph that returns one vector of finite numbers. */
-  async function numbers(graph: string, output: string, feed: Feed, count: number): Promise<Float32Array> {
-    const data = (await bundle.run(graph, feed))[output]!.data as Float32Array;
-    demand(data.length === count && data.every(Number.isFinite));
-    return data;
-  }
-
-  const encoded = (feed: Feed) => numbers("encode", "vector", feed, d);
 
   function answer(ranking: Ranking): Recommendation[] {
     return ranking.map(([row, score]) => {
-      demand(row >= 0 && row < rows && Number.isFinite(score));
+      demandSound(row >= 0 && row < metadata.items && Number.isFinite(score));
       return { item: items.id(row), score };
     });
   }
 
-  /** Run a graph that returns the k best of the remaining items. */
-  async function ranked(graph: string, feed: Feed, k: number, left: number): Promise<Ranking> {
-    const { items, scores } = await bundle.run(graph, { ...feed, k: [[k], []] });
-    const found = Array.from(items!.data as BigInt64Array, Number).filter((row) => row >= 0);
-    demand(found.length === Math.min(k, left)); // otherwise an item with score -inf would count as excluded
-    // Missing items are last.
-    return found.map((row, at) => [row, scores!.data[at] as number]);
-  }
-
-  const popular = async ([k, may]: ReturnType<typeof limited>) =>
-    answer((await lists()).popularOf(bundle, may, k, RequestError));
-
-  const scored = async (feed: Feed, candidates: number[]) =>
-    candidates.length > 0
-      ? numbers("score", "scores", { ...feed, candidates: matrix(candidates) }, candidates.length)
-      : new Float32Array();
-
   const model: Recommender = {
-    metadata: manifest.metadata,
+    metadata,
     async recommend(request) {
       const limits = limited(request);
-      const [k, may, out, gone, allowed] = limits;
-      const [feed, past] = await subjectFeed(request);
-      past?.forEach((row) => gone.add(row));
-      if (past && past[0] == null) {
-        return popular(limits);
-      }
-      // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/ranking.py).
-      if (allowed && allowed.size * d <= rows) {
-        const left = [...allowed].filter(may);
-        return answer((await lists()).bestOf(left, await scored(feed, left), k));
-      }
-      const excluded = out();
-      return answer(await ranked("recommend", { ...feed, exclude: matrix(excluded) }, k, rows - excluded.length));
+      return answer(await rows.recommend(subjectOf(request), limits));
     },
-    popular: async (limits = {}) => popular(limited(limits)),
+    popular: async (limits = {}) => answer(await rows.popular(limited(limits))),
     async score({ items, ...subject }) {
       const candidates = rowsOf(items);
-      return scored((await subjectFeed(subject))[0], candidates);
+      return finite(await rows.score(subjectOf(subject), candidates), candidates.length);
     },
     async similar(item, limits = {}) {
-      const [k, may, out, gone] = limited(limits);
-      const row = known(items, item, "item");
-      gone.add(row);
-      // The graph takes no lists: it ranks as many more items as lists leave out.
-      const best = await ranked("similar", { item: [[row], [1]] }, Math.min(k + out().length - 1, rows), rows - 1);
-      return answer(best.filter(([row]) => may(row)).slice(0, k));
+      const within = limited(limits);
+      return answer(await rows.similar(known(items, item, "item"), within));
     },
     async encode(history, options) {
-      const [{ vector }] = await subjectFeed({ ...options, history });
-      return (vector?.[0] as Float32Array) ?? encoded({}); // fails: there is no encode graph
+      const { history: past } = subjectOf({ ...options, history });
+      return finite(await rows.encode(past!), metadata.d);
     },
     title(item) {
       const [row] = rowsOf([item]);
-      return titles?.(row!) || null;
+      return rows.title(row!) || null;
     },
     has: (item) => items.row(item) >= 0,
-    items: () => allRows().map(items.id),
+    items: () => Array.from({ length: metadata.items }, (_, row) => items.id(row)),
     async session(options = {}) {
       demandUsers(false);
       demandWhole("the limit", options.limit ?? 1, Infinity);
@@ -234,7 +199,7 @@ export function recommenderOf(bundle: Bundle): Recommender {
         throw new MissingError(`no history can be stored here: ${firstLine(error)}`);
       }
     },
-    close: bundle.close,
+    close: rows.close,
   };
   return model;
 }
@@ -246,5 +211,3 @@ function known(ids: Ids, id: Id, what: string): number {
   }
   return row;
 }
-
-const matrix = (row: number[]): Feed[string] => [row, [1, row.length]];

@@ -2,37 +2,11 @@
 
 import { limits } from "../../../edgerec/runtime/bundle-spec.json";
 import { BundleError, firstLine } from "./errors.ts";
+import { jsonObject } from "./json.ts";
 import type { Parts } from "./packed.ts";
+import type { Bytes } from "./utf8.ts";
 
-export type Bytes = Uint8Array<ArrayBuffer>;
-
-/** Decode UTF-8. @throws TypeError if the bytes are not UTF-8. */
-export const utf8 = (text: Uint8Array) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text);
-
-/**
- * Parse a JSON object from untrusted bytes. Parsed values take far more memory than their text: values are counted
- * first, by their commas and brackets.
- *
- * @throws Error if it is no object, or has more values, levels or members than the specification allows.
- */
-export function jsonObject(content: Bytes): Record<string, unknown> {
-  let values = 0;
-  for (const byte of content) {
-    values += +(byte === 44 || byte === 91 || byte === 123);
-  }
-  let few = values <= limits.json_values;
-  const fields = few && JSON.parse(utf8(content));
-  let level = [fields];
-  for (let n = 0; few && n < limits.json_levels; n++) {
-    const members = level.map((value) => [Array.isArray(value), Object.values(value)] as const);
-    few = members.every(([list, { length }]) => list || length <= limits.json_members);
-    level = members.flatMap(([, values]) => values.filter((value) => Object(value) === value));
-  }
-  if (!few || level.length > 0 || Object(fields) !== fields) {
-    throw new Error("no JSON object, or one of too many parts");
-  }
-  return fields;
-}
+export { utf8, type Bytes } from "./utf8.ts";
 
 /** Progress of the download of the tables, in bytes. */
 export interface Progress {
@@ -65,6 +39,9 @@ export interface Source {
   /** Release what an error, or reading the manifest alone, left open. */
   close?(): Promise<unknown>;
 }
+
+/** Let `act` read from a source, and close it then. */
+export const closing = <T>(source: Source, act: (source: Source) => Promise<T>) => act(source).finally(() => source.close?.());
 
 /** An open file, read from its beginning to its end. */
 export interface Stream {
@@ -170,6 +147,10 @@ export function web(address: string | URL, cache: string | null = "edgerec"): So
     },
   };
 }
+
+/** Return the source of a bundle in one file that the app has read. */
+export const inMemory = (content: Bytes | ArrayBuffer) =>
+  oneFile("the bundle", async () => streamOf(new Response(content).body!));
 
 /** Return the stream of a body. */
 function streamOf(body: ReadableStream<Uint8Array>): Stream {

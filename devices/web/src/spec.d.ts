@@ -32,3 +32,9 @@ declare module "*/bundle-spec.json" {
     number
   >;
 }
+
+/** `common.ts`, built into a file of its own. */
+declare module "*/edgerec-reading.mjs" {
+  export const metadata: typeof import("./common.ts").metadata;
+  export const apply: typeof import("./common.ts").apply;
+}

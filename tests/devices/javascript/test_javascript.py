@@ -21,9 +21,9 @@ from tests.vectors.check import FOLDER, names
 HERE = Path(__file__).parent
 LIBRARY = web_files.DIST / "edgerec-node.mjs"
 SOURCES = Path(web_files.__file__).parents[2] / "web" / "src"
-MOST_BYTES = 20_500
+MOST_BYTES = 21_500
 """Of our own code, minified, that a page loads at first."""
-MOST_BYTES_IN_ALL = 35_100
+MOST_BYTES_IN_ALL = 36_000
 """With what it loads on first use."""
 Files = dict[str, Path | bytes]
 
@@ -96,7 +96,8 @@ def test_the_vectors_in_a_worker_of_a_page(browser: Chrome) -> None:
 
 def test_it_is_small() -> None:
     assert (web_files.DIST / "edgerec.mjs").stat().st_size < MOST_BYTES
-    ours = set(web_files.DIST.glob("edgerec*.mjs")) - {LIBRARY}
+    others = {LIBRARY, web_files.DIST / "edgerec-reading.mjs", *web_files.DIST.glob("edgerec-kernel*")}
+    ours = set(web_files.DIST.glob("edgerec*.mjs")) - others
     assert sum(path.stat().st_size for path in ours) < MOST_BYTES_IN_ALL
 
 

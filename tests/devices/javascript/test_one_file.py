@@ -45,7 +45,7 @@ def test_the_vectors_in_version_2_as_folders_and_as_files(tmp_path: Path, beside
         "import { readFile } from 'node:fs/promises';\n"
         f"const folder = {json.dumps(str(tmp_path))}, texts = {json.dumps(FOLDER.as_uri() + '/')};\n"
         "const place = {\n"
-        "  runtime: imported.InferenceSession ? imported : imported.default,\n"
+        "  options: { runtime: imported.InferenceSession ? imported : imported.default },\n"
         "  text: (path) => readFile(new URL(path, texts), 'utf8'),\n"
         "};\n"
         "for (const suffix of ['', '.edgerec']) {\n"

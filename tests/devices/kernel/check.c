@@ -352,7 +352,7 @@ int main(int count, char **arguments) {
                                                      : er_json_is(error, "bundle")  ? ER_BUNDLE
                                                                                     : ER_SIGNATURE;
         if (failure == NULL && kind != expected) failure = er_message(status);
-        const char *line = request.at, *end = memchr(line, '\n', (size_t)(request.end - line));
+        const char *line = request.at, *end = memchr(line, '\n', (size_t)((const char *)text.data + text.size - line));
         if (failure)
             printf("%s: %.*s: %s\n", arguments[2], (int)(end && end - line < 300 ? end - line : 300), line, failure),
                 wrong++;

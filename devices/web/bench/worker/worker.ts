@@ -1,5 +1,6 @@
 /** The worker: runs one request, so that the page stays responsive and threads may block. */
 
+import { compileKernel } from "../../src/host.ts";
 import { web } from "../../src/source.ts";
 import { answer, type Facts, type Host, type Ort, type Request } from "../bench.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
@@ -86,6 +87,7 @@ async function work(request: Request): Promise<void> {
       ort.env.wasm.wasmPaths = base.href;
       return ort;
     },
+    compileKernel: () => compileKernel(),
     source: (place) => web(place, null),
     memory() {
       const figures = new Promise<Record<string, number>>((resolve) => (memoryTold = resolve));

@@ -1,0 +1,4 @@
+/** EdgeRec with the kernel, for Node: bundles in folders too, and histories in files. */
+
+export * from "./kernel-index.ts";
+export { fileStore, folder, undo } from "./host-node.ts";

@@ -1,0 +1,4 @@
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+/** Decode UTF-8. @throws TypeError if the bytes are not UTF-8. */
+export const utf8 = (text: Uint8Array) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text);
