@@ -1,0 +1,93 @@
+"""Starting a server: settings checked, tokens read, bundles opened, an address bound, and then HTTP."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from edgerec.errors import ServeError
+from edgerec.extras import require
+from edgerec.files import read_if_there, write_bytes
+from edgerec.serve.settings import Settings
+
+BACKLOG = 256
+
+
+def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Serve bundles until SIGTERM or SIGINT.
+
+    Args:
+        ready: called with the URL of the server's root, once it listens.
+
+    Raises:
+        ServeError: settings that do not fit together, tokens of another form, an address that is in use.
+        BundleError, SignatureError, SigningKeyError: a bundle cannot be opened.
+        MissingExtraError: starlette or uvicorn is not installed.
+        StorageError: the file system refuses.
+    """
+    settings.check()
+    for package in ("starlette", "uvicorn"):
+        require(package, "serve")
+    # They need the packages of the extra, which `python -m edgerec.serve --help` does not.
+    from edgerec.serve.app import Server
+    from edgerec.serve.operations import log, start_log
+    from edgerec.serve.protocol import run
+    from edgerec.serve.sessions import Sessions, private_folder, state_folder
+    from edgerec.serve.thing import Thing
+    from edgerec.serve.tokens import Tokens
+    from edgerec.serve.updates import Updater
+
+    start_log()
+    tokens = Tokens(settings.token_file)
+    state = private_folder((settings.state or state_folder()).absolute())
+    places = settings.things()
+    title = settings.name or (next(iter(places)) if len(places) == 1 else "Recommenders")
+    things = {}
+    for name, folder in places.items():
+        of = title if len(places) == 1 else f"{title}: {name}" if settings.name else name
+        sessions = Sessions(private_folder(state / "sessions" / name), settings.max_history)
+        things[name] = Thing(name, of, folder, settings, sessions, tokens.rights)
+    updaters = {name: Updater(thing) for name, thing in things.items()}
+    own = _id(state)
+    ids = {name: uuid.uuid5(own, name).urn for name in things} | {"": own.urn}
+    server = Server(settings, things, updaters, tokens, ids, title)
+    with _bound(settings) as bound:
+        url = _url(settings, bound)
+        log("listening", url=url, things=sorted(things), tokens=tokens.needed)
+        ready(url)
+        run(server, bound)
+    log("stopped")
+
+
+def _id(state: Path) -> uuid.UUID:
+    """Return the id of this server, which the first start creates: descriptions keep their ids."""
+    path = state / "id"
+    content = read_if_there(path)
+    try:
+        return uuid.UUID((content or b"").decode())
+    except ValueError:
+        created = uuid.uuid4()
+        write_bytes(path, str(created).encode(), private=True)
+        return created
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """Return a socket that is bound to the address. Raises ServeError."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        bound = socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ServeError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; give an address of this machine "
+            "and a free port (--port)"
+        ) from error
+    bound.set_inheritable(True)
+    return bound
+
+
+def _url(settings: Settings, bound: socket.socket) -> str:
+    host = settings.host.strip("[]")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if settings.cert is None else 'https'}://{shown}:{bound.getsockname()[1]}/"
