@@ -50,6 +50,6 @@ def command(**given: Any) -> None:
     More examples:
       edgerec serve films=a.bundle books=b.bundle --port 0
       edgerec serve films.bundle --host 0.0.0.0 --token-file tokens --cert cert.pem --key key.pem
-      edgerec serve films.bundle --token-file tokens --trusted films.key.pub
+      edgerec serve films.bundle --watch inbox --trusted films.key.pub
     """
     serve(Settings(**given), say)

@@ -25,10 +25,11 @@ from starlette.types import Receive, Scope, Send
 from edgerec.errors import EdgeRecError, RequestError
 from edgerec.serve import description
 from edgerec.serve.answers import answer, problem, problem_of
-from edgerec.serve.description import MODEL_PATH, RIGHTS, STREAM, TD_TYPE, TM_TYPE, thing_model
+from edgerec.serve.description import MODEL_PATH, RIGHTS, STREAM, TD_TYPE, TM_TYPE, TOPICS, thing_model
 from edgerec.serve.guard import middleware_of
 from edgerec.serve.limits import Rates, RefusedError, Slots, body_of, json_of
 from edgerec.serve.operations import CONTENT_TYPE, Stats, log, log_failure, metrics
+from edgerec.serve.page import Page, page_files
 from edgerec.serve.settings import Settings
 from edgerec.serve.thing import Thing
 from edgerec.serve.tokens import Holder, Tokens
@@ -81,8 +82,11 @@ def app_of(server: Server) -> Starlette:
         _route(server, None, "/things", "read", things),
         _route(server, None, "/metrics", "read", metrics_text),
     ]
+    files = None if server.settings.page is None else page_files(server.settings.page)
     for thing in server.things.values():
         routes += _routes_of(server, thing)
+        if files is not None:
+            routes.append(_route(server, thing, f"/{thing.name}/page/{{path:path}}", None, Page(thing, files)))
     app = Starlette(
         routes=routes,
         middleware=middleware_of(server.settings),
@@ -118,11 +122,11 @@ def _routes_of(server: Server, thing: Thing) -> list[Route]:
     handlers: dict[tuple[str, str, str], Handler] = {}
     for name in ("model", "stats"):
         handlers["GET", f"properties/{name}", "read"] = partial(read_property, thing, name)
-        handlers["GET", f"properties/{name}/observe", "read"] = partial(observe, thing, name)
-    for name in ("modelUpdated", "patchRefused"):
-        handlers["GET", f"events/{name}", "read"] = partial(observe, thing, name)
-    for name in thing.version.parts["actions"]:
-        own: dict[str, Handler] = {"applyPatch": partial(apply_patch, thing), "undo": partial(undo, thing)}
+    for name, path in TOPICS.items():
+        handlers["GET", path, "read"] = partial(observe, thing, name)
+        handlers["GET", f"{path}/poll", "read"] = partial(poll, thing, name)
+    own: dict[str, Handler] = {"applyPatch": partial(apply_patch, thing), "undo": partial(undo, thing)}
+    for name in thing_model()["actions"]:  # also those that only another version of the bundle offers
         handlers["POST", f"actions/{name}", RIGHTS.get(name, "read")] = own.get(name, partial(act, thing, name))
     return [
         _route(server, thing, f"/{thing.name}/{path}", right, handler, method)
@@ -134,8 +138,7 @@ def _route(
     server: Server, thing: Thing | None, path: str, right: str | None, handler: Handler, method: str = "GET"
 ) -> Route:
     """Return a route whose requests are checked, limited, counted and logged; `right` None is for everybody."""
-    of = path.rpartition("/")[2] if thing else path
-    of = f"observe {path.split('/')[-2]}" if path.endswith("/observe") else of
+    of = path if thing is None else path.removeprefix(f"/{thing.name}/").partition("/{")[0]
     stats = server.stats if thing is None else thing.stats
 
     async def endpoint(request: Request) -> Response:
@@ -195,7 +198,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def root(request: Request, holder: Holder) -> Response:
-    return RedirectResponse("/.well-known/wot", HTTPStatus.TEMPORARY_REDIRECT)
+    server = server_of(request)
+    page = "/.well-known/wot" if server.settings.page is None else f"/{next(iter(server.things))}/page/"
+    return RedirectResponse(page, HTTPStatus.TEMPORARY_REDIRECT)
 
 
 async def health(request: Request, holder: Holder) -> Response:
@@ -333,14 +338,32 @@ async def observe(thing: Thing, topic: str, request: Request, holder: Holder) ->
         async for value in thing.topics[topic].observe(HEARTBEAT_S):
             yield b": here\n\n" if value is None else _event(value)
 
-    return Stream(lines(), server.streams, headers)
+    return Stream(lines(), server.streams, headers, STREAM)
+
+
+async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Response:
+    """Answer with the next value of a property or an event, for clients that poll instead of reading a stream. Spaces
+    before the value show that the connection lives."""
+    server = server_of(request)
+    if request.method == "HEAD":
+        return Response(media_type="application/json")
+    server.streams.check()
+
+    async def text() -> AsyncIterator[bytes]:
+        yield b" "
+        async for value in thing.topics[topic].observe(HEARTBEAT_S):
+            yield b" " if value is None else json.dumps(value).encode()
+            if value is not None:
+                return
+
+    return Stream(text(), server.streams, {"Cache-Control": "no-store"}, "application/json")
 
 
 class Stream(StreamingResponse):
     """A stream of events, which takes a place as long as it is sent."""
 
-    def __init__(self, lines: AsyncIterator[bytes], places: Slots, headers: Mapping[str, str]) -> None:
-        super().__init__(lines, headers=headers, media_type=STREAM)
+    def __init__(self, lines: AsyncIterator[bytes], places: Slots, headers: Mapping[str, str], kind: str) -> None:
+        super().__init__(lines, headers=headers, media_type=kind)
         self._places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,13 @@ MODEL_NAME = "recommender.tm.json"
 CONTEXT = "https://www.w3.org/2022/wot/td/v1.1"
 TD_TYPE, TM_TYPE = "application/td+json", "application/tm+json"
 STREAM = "text/event-stream"
+TOPICS = {
+    "model": "properties/model/observe",
+    "stats": "properties/stats/observe",
+    "modelUpdated": "events/modelUpdated",
+    "patchRefused": "events/patchRefused",
+}
+"""Paths of what can be observed; with /poll the next value alone."""
 MODEL_PATH = "models/recommender"
 MOST_LISTED = 10_000
 """Maximum number of items of `exclude` and `allow`."""
@@ -181,7 +188,7 @@ def description(parts: Json, name: str, base: str, id: str, *, secured: bool) ->
         place = f"{name}/properties/{of}"
         one["forms"] = [
             {"op": "readproperty", "href": place, "htv:methodName": "GET", **_answers()},
-            {**_stream(f"{place}/observe"), "op": ["observeproperty", "unobserveproperty"]},
+            *_streams(f"{name}/{TOPICS[of]}", "observeproperty", "unobserveproperty", secured=secured),
         ]
     for of, one in found["actions"].items():
         place = f"{name}/actions/{of}"
@@ -191,7 +198,7 @@ def description(parts: Json, name: str, base: str, id: str, *, secured: bool) ->
             response = {"response": {"contentType": "application/json"}}
             one["forms"].append({**form, "contentType": "application/octet-stream", **response})
     for of, one in found["events"].items():
-        one["forms"] = [{**_stream(f"{name}/events/{of}"), "op": ["subscribeevent", "unsubscribeevent"]}]
+        one["forms"] = _streams(f"{name}/{TOPICS[of]}", "subscribeevent", "unsubscribeevent", secured=secured)
     return {**head(found["title"], base, id, secured=secured), **found, **_links(base)}
 
 
@@ -234,8 +241,12 @@ def tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _stream(href: str) -> Json:
-    return {"href": href, "htv:methodName": "GET", "contentType": "application/json", "subprotocol": "sse"}
+def _streams(href: str, *ops: str, secured: bool) -> list[Json]:
+    """Return the forms of a stream and of polling. The one that more clients can use comes first: EventSource, with
+    which browsers and node-wot read streams, sends no token."""
+    form = {"op": list(ops), "htv:methodName": "GET", "contentType": "application/json"}
+    forms = [{**form, "href": href, "subprotocol": "sse"}, {**form, "href": f"{href}/poll", "subprotocol": "longpoll"}]
+    return forms[::-1] if secured else forms
 
 
 def _answers() -> Json:

@@ -77,8 +77,11 @@ class StoppingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def run(server: Server, bound: socket.socket) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT. Raises ServeError for unusable --cert and --key."""
+def prepared(server: Server) -> StoppingServer:
+    """Return the server of HTTP, which runs on a bound socket until SIGTERM or SIGINT.
+
+    Raises ServeError for an unusable --cert, --key or --page.
+    """
     settings = server.settings
     more: dict[str, Any] = {}
     if settings.cert is not None:
@@ -97,7 +100,7 @@ def run(server: Server, bound: socket.socket) -> None:
         timeout_graceful_shutdown=STOP_S,
         **more,
     )
-    StoppingServer(config, server).run([bound])
+    return StoppingServer(config, server)
 
 
 def _check_certificate(settings: Settings) -> None:

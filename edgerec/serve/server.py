@@ -33,11 +33,12 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     # They need the packages of the extra, which `python -m edgerec.serve --help` does not.
     from edgerec.serve.app import Server
     from edgerec.serve.operations import log, start_log
-    from edgerec.serve.protocol import run
+    from edgerec.serve.protocol import prepared
     from edgerec.serve.sessions import Sessions, private_folder, state_folder
     from edgerec.serve.thing import Thing
     from edgerec.serve.tokens import Tokens
     from edgerec.serve.updates import Updater
+    from edgerec.serve.watch import Watch
 
     start_log()
     tokens = Tokens(settings.token_file)
@@ -49,15 +50,19 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
         of = title if len(places) == 1 else f"{title}: {name}" if settings.name else name
         sessions = Sessions(private_folder(state / "sessions" / name), settings.max_history)
         things[name] = Thing(name, of, folder, settings, sessions, tokens.rights)
-    updaters = {name: Updater(thing) for name, thing in things.items()}
+    updaters = {name: Updater(thing, settings, state) for name, thing in things.items()}
     own = _id(state)
     ids = {name: uuid.uuid5(own, name).urn for name in things} | {"": own.urn}
     server = Server(settings, things, updaters, tokens, ids, title)
+    for name, place in settings.watched().items():
+        memory = private_folder(state / "watched") / f"{name}.json"
+        server.tasks.append(Watch(updaters[name], place, settings.watch_every, memory).run)
+    runner = prepared(server)
     with _bound(settings) as bound:
         url = _url(settings, bound)
         log("listening", url=url, things=sorted(things), tokens=tokens.needed)
         ready(url)
-        run(server, bound)
+        runner.run([bound])
     log("stopped")
 
 

@@ -56,11 +56,23 @@ class Settings:
             "FOLDER",
         ),
     )
+    watch: tuple[str, ...] = field(
+        default=(),
+        metadata=_is(
+            "Folder or URL to look for patches and bundles in; NAME=PLACE if there are several bundles, and {model} in "
+            "a URL stands for the sha256 of the current model.",
+            "PLACE",
+        ),
+    )
+    watch_every: float = field(default=60.0, metadata=_is("Seconds between two looks at --watch.", "X", least=0.1))
     trusted: tuple[Path, ...] = field(
         default=(),
         metadata=_is(
             "Public key (.pub); bundles and patches are refused unless one of the given keys signed them.", "KEY.pub"
         ),
+    )
+    allow_rollback: bool = field(
+        default=False, metadata=_is("Take a bundle of --watch with a smaller rollback index than the current one.")
     )
     behind_proxy: str | None = field(
         default=None,
@@ -68,6 +80,13 @@ class Settings:
     )
     cert: Path | None = field(default=None, metadata=_is("Certificate chain (PEM), for https; needs --key.", "FILE"))
     key: Path | None = field(default=None, metadata=_is("Private key (PEM) of --cert.", "FILE"))
+    page: Path | None = field(
+        default=None,
+        metadata=_is(
+            "Folder that 'edgerec demo BUNDLE --out FOLDER' wrote; the page and the bundle's files need no token then.",
+            "FOLDER",
+        ),
+    )
     cors: tuple[str, ...] = field(
         default=(),
         metadata=_is(
@@ -115,9 +134,26 @@ class Settings:
             found[name] = path
         return found
 
+    def watched(self) -> dict[str, str]:
+        """Return the places of --watch by the names of their Things. Raises ServeError for others."""
+        things, found = list(self.things()), {}
+        for one in self.watch:
+            name, _, place = one.partition("=")
+            if name not in things:
+                name, place = (things[0], one) if len(things) == 1 else ("", one)
+            if not name or not place or name in found:
+                raise ServeError(
+                    f"--watch {one} must name one place for each of {', '.join(things)}; write NAME=FOLDER or NAME=URL"
+                )
+            if is_url(place) and not self.trusted:
+                raise ServeError("--watch of a URL needs --trusted KEY.pub, since anybody may answer there")
+            found[name] = place
+        return found
+
     def check(self) -> None:
         """Check what the settings say together. Raises ServeError."""
         self.things()
+        self.watched()
         if self.is_open and self.token_file is None:
             raise ServeError(
                 "others could reach this server, and anybody could use it; give --token-file FILE, or leave out "
@@ -141,6 +177,10 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
 
 
 def _named(text: str) -> tuple[str | None, Path]:

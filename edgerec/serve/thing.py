@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from edgerec.errors import RequestError
 from edgerec.runtime import Recommendation, Recommender
 from edgerec.serve.description import Catalogue, Limits, affordances
-from edgerec.serve.limits import check_value
+from edgerec.serve.limits import RefusedError, check_value
 from edgerec.serve.operations import Stats
 from edgerec.serve.sessions import Sessions
 from edgerec.serve.settings import Settings
@@ -91,7 +92,8 @@ class Thing:
         """Open the bundle. Raises BundleError, SignatureError, StorageError."""
         self.name, self.title, self.folder = name, title, folder
         self.sessions, self.stats = sessions, Stats()
-        self._rights, self._limits = rights, Limits(settings.max_k, settings.max_history)
+        self._rights = rights - {"update"} if folder.is_file() else rights  # patches change folders
+        self._limits = Limits(settings.max_k, settings.max_history)
         self.topics = {topic: Topic() for topic in ("model", "stats", "modelUpdated", "patchRefused")}
         self.live = Recommender.load(folder, threads=settings.threads, trusted=settings.trusted or None)
         self.version = self.opened()
@@ -112,12 +114,13 @@ class Thing:
 
         Raises:
             RequestError: an input of another form, an unknown id, or too large a k.
-            RefusedError: too many sessions.
+            RefusedError: too many sessions, or an action that the bundle does not offer.
             BundleError, StorageError.
         """
         version = self.version
-        schema = version.parts["actions"][action]["input"]
-        check_value(schema, {} if given is None else given)
+        if action not in version.parts["actions"]:
+            raise RefusedError(HTTPStatus.NOT_FOUND, f"this bundle offers no '{action}'")
+        check_value(version.parts["actions"][action]["input"], {} if given is None else given)
         answer: Callable[[Version, Json, Holder], Json] = getattr(self, f"_{action}")
         return answer(version, given or {}, holder)
 

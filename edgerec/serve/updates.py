@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 
 from edgerec.errors import EdgeRecError
+from edgerec.files import locked, read_bytes, write_bytes
+from edgerec.runtime import Recommender
+from edgerec.runtime.manifest import FILE_NAME, PREVIOUS_NAME, manifest_bytes, read_manifest
 from edgerec.runtime.patch.patchfile import most_inflated
+from edgerec.runtime.patch.updates import clean
+from edgerec.runtime.stored import unpack
 from edgerec.serve.operations import log
+from edgerec.serve.settings import Settings
 from edgerec.serve.thing import Json, Thing, Version
 
 _ROOM = 1 << 16
@@ -25,8 +33,12 @@ def most_patch_bytes(thing: Thing) -> int:
 class Updater:
     """Changes a Thing's bundle, one change after the other."""
 
-    def __init__(self, thing: Thing) -> None:
+    def __init__(self, thing: Thing, settings: Settings, scratch: Path) -> None:
+        """Prepare the updates of a Thing; bundles are unpacked in a folder of their own in `scratch`."""
+        self._scratch = scratch
         self.thing, self._changing = thing, asyncio.Lock()
+        self._trusted, self._threads = settings.trusted or None, settings.threads
+        self._allow_rollback = settings.allow_rollback
 
     async def apply(self, patch: bytes) -> Json:
         """Apply a patch, and return the property 'model'. Raises PatchError, SignatureError, BundleError, StorageError;
@@ -36,6 +48,26 @@ class Updater:
     async def undo(self) -> Json:
         """Return to the bundle before the last patch. Raises as `apply` does."""
         return await self._change(self.thing.live.undo, "undo")
+
+    async def take(self, content: bytes, *, patch: bool) -> Json:
+        """Apply a patch or install a bundle that was found. Raises as `apply` does."""
+        return await (self.apply(content) if patch else self._change(lambda: self._install(content), "bundle"))
+
+    def _install(self, content: bytes) -> None:
+        """Replace the bundle by one in one file, if its rollback index is not smaller than the current one."""
+        thing = self.thing
+        least = 0 if self._allow_rollback else thing.live.manifest.rollback_index
+        with tempfile.TemporaryDirectory(prefix=".update-", dir=self._scratch) as scratch:
+            file, folder = Path(scratch, "bundle"), Path(scratch, "folder")
+            write_bytes(file, content)
+            if Recommender.load(file, trusted=self._trusted, min_rollback_index=least).sha256 == thing.live.sha256:
+                return
+            if thing.folder.is_file():
+                write_bytes(thing.folder, content)
+            else:
+                unpack(file, folder)
+                install(folder, thing.folder)
+        thing.live = Recommender.load(thing.folder, threads=self._threads, trusted=self._trusted)
 
     async def _change(self, change: Callable[[], None], of: str) -> Json:
         thing = self.thing
@@ -55,6 +87,23 @@ class Updater:
                 log("model updated", thing=thing.name, of=of, sha256=version.sha256)
                 thing.replace(version)
             return version.facts
+
+
+def install(new: Path, folder: Path) -> None:
+    """Install the bundle in the folder `new` in `folder`, as a patch does: the old one can be restored by `undo`.
+
+    Files are named by their content, so that those of both versions stand together, and renaming the manifest installs
+    the bundle. Raises StorageError; the old bundle is whole then.
+    """
+    manifest = read_manifest(new)
+    with locked(folder):
+        try:
+            for entry in manifest.files:
+                write_bytes(folder / entry.name, read_bytes(new / entry.name))
+            write_bytes(folder / PREVIOUS_NAME, manifest_bytes(folder))
+            write_bytes(folder / FILE_NAME, manifest_bytes(new))
+        finally:
+            clean(folder)
 
 
 def public(thing: Thing, error: EdgeRecError) -> str:

@@ -17,8 +17,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edgerec_export import ExportRequest
+from edgerec.errors import EdgeRecError
+from edgerec.serve import serve as run
+from edgerec.serve.settings import parsed
+from edgerec_export import ExportRequest, export
 from edgerec_export.patch import diff
+from tests.conftest import history_source
 from tests.patches import Kind, bundles
 
 READ, FEEDBACK, UPDATE = "read-0123456789abcdef", "feedback-0123456789abcdef", "update-0123456789abcdef"
@@ -120,12 +124,12 @@ Serve = Callable[..., Served]
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `old.bundle` and `new.bundle`, without users and with titles, and the patches between them."""
+    """Three bundles without users, two of them of one catalogue with titles, and the patches between them."""
     folder = tmp_path_factory.mktemp("films")
     kind = Kind(ExportRequest(verify=False, titles=True), subject="linear", titles=True)
     old, new = bundles(kind, folder)
     diff(old, new, folder / "there.patch")
-    diff(new, old, folder / "back.patch")
+    diff(new, export(history_source(150), folder / "third.bundle", verify=False).folder, folder / "further.patch")
     return folder
 
 
@@ -174,17 +178,10 @@ class Serving:
         for one in self.started:
             one.kill()
 
-    def start(self, *arguments: str | Path, token: str | None = None, **options: Any) -> Served:
-        command = [
-            sys.executable,
-            "-m",
-            "edgerec.serve",
-            *map(str, arguments),
-            "--port",
-            "0",
-            "--state",
-            str(self.state),
-        ]
+    def start(self, *arguments: str | Path, program: str = "", **options: Any) -> Served:
+        """Start a server; `program` is run instead of the module."""
+        run = ["-c", program] if program else ["-m", "edgerec.serve"]
+        command = [sys.executable, *run, *map(str, arguments), "--port", "0", "--state", str(self.state)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
         assert process.stdout is not None
         assert process.stderr is not None
@@ -192,17 +189,16 @@ class Serving:
         reader = threading.Thread(target=log.extend, args=(process.stderr,), daemon=True)
         reader.start()
         url = process.stdout.readline().strip()
-        served = Served(url, token, process=process, log=log, reader=reader)
+        served = Served(url, process=process, log=log, reader=reader)
         self.started.append(served)
         assert url, (process.wait(60), log)
         return served
 
 
 def refused(*arguments: str | Path) -> str:
-    """Start a server that cannot start, and return its one line."""
-    command = [sys.executable, "-m", "edgerec.serve", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("Error: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+    """Start a server that cannot start, here, and return the message of its named error."""
+    with pytest.raises(EdgeRecError) as found:
+        run(parsed([*map(str, arguments)]), lambda url: pytest.fail(f"it serves on {url}"))
+    message = str(found.value)
+    assert message.count("\n") == 0
+    return message

@@ -141,8 +141,9 @@ def test_other_requests_are_refused(served: Served) -> None:
         ("GET", "/nothing", 404),
         ("GET", "/films/", 404),
         ("GET", "/films/properties/../../etc/passwd", 404),
-        ("GET", "/films/actions/applyPatch", 404),  # nobody has the right to it without tokens
-        ("POST", "/films/actions/undo", 404),
+        ("GET", "/films/actions/applyPatch", 405),
+        ("POST", "/films/actions/applyPatch", 403),  # nobody has the right to it without tokens
+        ("POST", "/films/actions/undo", 403),
     ):
         answer = served.call(method, path)
         assert answer.status == status, path
@@ -209,8 +210,8 @@ def test_the_description_is_stable_and_says_what_is_taken(served: Served, serve:
         assert answer.status == 200, answer.value
         assert answer.value.keys() == set(action["output"]["required"])
     for one in (*td["properties"].values(), *td["events"].values()):
-        assert one["forms"][-1]["subprotocol"] == "sse"
-        assert one["forms"][-1]["contentType"] == "application/json"
+        assert [form["subprotocol"] for form in one["forms"][-2:]] == ["sse", "longpoll"]
+        assert {form["contentType"] for form in one["forms"]} == {"application/json"}
     assert "{{" not in json.dumps(td)
     alone = serve(films / "old.bundle")
     found = alone.get("/.well-known/wot").value
@@ -256,7 +257,8 @@ def test_health_and_metrics(served: Served) -> None:
     assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = text.raw.decode().splitlines()
     assert any(
-        line.startswith('edgerec_requests_total{thing="films",request="recommend",status="200"}') for line in lines
+        line.startswith('edgerec_requests_total{thing="films",request="actions/recommend",status="200"}')
+        for line in lines
     )
     assert any(line.startswith('edgerec_model_info{thing="shop",sha256="') for line in lines)
     assert len([line for line in lines if line.startswith("# TYPE edgerec_requests_total ")]) == 1
