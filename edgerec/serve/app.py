@@ -28,6 +28,7 @@ from edgerec.serve.answers import answer, problem, problem_of
 from edgerec.serve.description import MODEL_PATH, RIGHTS, STREAM, TD_TYPE, TM_TYPE, TOPICS, thing_model
 from edgerec.serve.guard import middleware_of
 from edgerec.serve.limits import Rates, RefusedError, Slots, body_of, json_of
+from edgerec.serve.openapi import openapi
 from edgerec.serve.operations import CONTENT_TYPE, Stats, log, log_failure, metrics
 from edgerec.serve.page import Page, page_files
 from edgerec.serve.settings import Settings
@@ -75,6 +76,7 @@ def app_of(server: Server) -> Starlette:
         "/.well-known/wot": well_known,
         "/healthz": health,
         f"/{MODEL_PATH}": model,
+        "/openapi.json": openapi_document,
         **{f"/{name}": partial(td, thing) for name, thing in server.things.items()},
     }
     routes = [_route(server, None, path, None, handler) for path, handler in open_to_all.items()]
@@ -225,6 +227,11 @@ async def model(request: Request, holder: Holder) -> Response:
     return _described(request, thing_model(), TM_TYPE)
 
 
+async def openapi_document(request: Request, holder: Holder) -> Response:
+    found = openapi({name: td_of(thing, request) for name, thing in server_of(request).things.items()})
+    return _described(request, found, "application/json")
+
+
 def td_of(thing: Thing, request: Request) -> dict[str, Any]:
     """Return the Thing Description of a Thing, for the address at which a request reached it."""
     server = server_of(request)
@@ -285,12 +292,12 @@ async def act(thing: Thing, action: str, request: Request, holder: Holder) -> Re
 
 
 def _json_body(request: Request, content: bytes) -> Any:
-    """Return the JSON value of a body; None for an empty one.
+    """Return the JSON value of a body; an empty object for an empty one.
 
     Raises RefusedError for another content type, with which a web page could send it without permission.
     """
     if not content:
-        return None
+        return {}
     if _kind(request) != "application/json":
         raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the header 'Content-Type: application/json'")
     return json_of(content)

@@ -111,7 +111,11 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     """
     most_k = min(limits.k, catalogue.items)
     values = {"TITLE": title, "MAX_K": most_k, "MAX_HISTORY": limits.history, "MAX_LIST": MOST_LISTED}
-    found: Json = _filled(thing_model(), values)
+    model = thing_model()
+    for name in ("recommend", "score"):  # a Thing may have members that its model lacks, but not lack its model's
+        given = model["actions"][name]["input"]
+        given["properties"] = {**_subjects(catalogue.user is not None), **given["properties"]}
+    found: Json = _filled(model, values)
     for schema in _ids(found, "Item"):
         schema["type"] = catalogue.item
     for schema in _ids(found, "User"):
@@ -121,10 +125,6 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     for name in list(actions):
         if name in without or RIGHTS.get(name, "read") not in rights or (name == "similar" and not catalogue.similar):
             del actions[name]
-    for name in ("recommend", "score"):
-        members = actions[name]["input"]["properties"]
-        for gone in ("user",) if catalogue.user is None else ("history", "session"):
-            del members[gone]
     for name in ("recommend", "similar"):
         if name in actions and most_k < 10:
             actions[name]["input"]["properties"]["k"]["default"] = most_k
@@ -135,6 +135,22 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     for name in ("@context", "@type", "tm:optional"):
         del found[name]
     return found
+
+
+def _subjects(users: bool) -> Json:
+    """Return the members that name a person: a user of a bundle with users, a history or a session for others."""
+    if users:
+        return {"user": {"title": "User", "description": "Id of a user."}}
+    items = {"type": "array", "items": {"title": "Item"}, "maxItems": "{{MAX_HISTORY}}"}
+    history = "Ids of the items that the person liked, which are not recommended."
+    session = "A session, whose history grows by feedback; an unknown one has an empty history."
+    return {
+        "history": {"title": "History", **items, "description": history},
+        "session": {
+            **{"title": "Session", "type": "string", "minLength": 1, "maxLength": 128},
+            "description": session,
+        },
+    }
 
 
 def _examples(catalogue: Catalogue, most_k: int) -> Json:
@@ -188,7 +204,7 @@ def description(parts: Json, name: str, base: str, id: str, *, secured: bool) ->
         place = f"{name}/properties/{of}"
         one["forms"] = [
             {"op": "readproperty", "href": place, "htv:methodName": "GET", **_answers()},
-            *_streams(f"{name}/{TOPICS[of]}", "observeproperty", "unobserveproperty", secured=secured),
+            *_streams(f"{name}/{TOPICS[of]}", "observeproperty", "unobserveproperty"),
         ]
     for of, one in found["actions"].items():
         place = f"{name}/actions/{of}"
@@ -198,7 +214,7 @@ def description(parts: Json, name: str, base: str, id: str, *, secured: bool) ->
             response = {"response": {"contentType": "application/json"}}
             one["forms"].append({**form, "contentType": "application/octet-stream", **response})
     for of, one in found["events"].items():
-        one["forms"] = _streams(f"{name}/{TOPICS[of]}", "subscribeevent", "unsubscribeevent", secured=secured)
+        one["forms"] = _streams(f"{name}/{TOPICS[of]}", "subscribeevent", "unsubscribeevent")
     return {**head(found["title"], base, id, secured=secured), **found, **_links(base)}
 
 
@@ -241,12 +257,13 @@ def tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _streams(href: str, *ops: str, secured: bool) -> list[Json]:
-    """Return the forms of a stream and of polling. The one that more clients can use comes first: EventSource, with
-    which browsers and node-wot read streams, sends no token."""
+def _streams(href: str, *ops: str) -> list[Json]:
+    """Return the forms of a stream and of polling, for clients whose streams send no token, such as node-wot's.
+
+    Streams come first: thingctx reads the first form as one.
+    """
     form = {"op": list(ops), "htv:methodName": "GET", "contentType": "application/json"}
-    forms = [{**form, "href": href, "subprotocol": "sse"}, {**form, "href": f"{href}/poll", "subprotocol": "longpoll"}]
-    return forms[::-1] if secured else forms
+    return [{**form, "href": href, "subprotocol": "sse"}, {**form, "href": f"{href}/poll", "subprotocol": "longpoll"}]
 
 
 def _answers() -> Json:

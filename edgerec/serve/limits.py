@@ -112,9 +112,15 @@ def _too_large(most: int) -> RefusedError:
 def json_of(content: bytes) -> Any:
     """Parse a JSON value. Raises RequestError for anything else, numbers that are not finite among it."""
     try:
-        return json.loads(content, parse_constant=_refused)
+        return json.loads(content, parse_constant=_refused, parse_float=_number)
     except (ValueError, RecursionError):
         raise RequestError('the request is not JSON; send an object, such as {"k": 10}') from None
+
+
+def _number(text: str) -> int | float:
+    """Return 27.0 as the integer that it is in JSON Schema."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _refused(name: str) -> Any:

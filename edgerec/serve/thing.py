@@ -120,9 +120,9 @@ class Thing:
         version = self.version
         if action not in version.parts["actions"]:
             raise RefusedError(HTTPStatus.NOT_FOUND, f"this bundle offers no '{action}'")
-        check_value(version.parts["actions"][action]["input"], {} if given is None else given)
+        check_value(version.parts["actions"][action]["input"], given)
         answer: Callable[[Version, Json, Holder], Json] = getattr(self, f"_{action}")
-        return answer(version, given or {}, holder)
+        return answer(version, given, holder)
 
     def _recommend(self, version: Version, given: Json, holder: Holder) -> Json:
         model, k, lists = version.model, self._k(version, given), self._lists(given)
