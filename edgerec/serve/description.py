@@ -112,7 +112,7 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     most_k = min(limits.k, catalogue.items)
     values = {"TITLE": title, "MAX_K": most_k, "MAX_HISTORY": limits.history, "MAX_LIST": MOST_LISTED}
     model = thing_model()
-    for name in ("recommend", "score"):  # a Thing may have members that its model lacks, but not lack its model's
+    for name in ("recommend", "score"):  # a Thing has all members of its model, and may have more
         given = model["actions"][name]["input"]
         given["properties"] = {**_subjects(catalogue.user is not None), **given["properties"]}
     found: Json = _filled(model, values)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgerec.errors import ServeError
 from edgerec.extras import require
 from edgerec.files import read_if_there, write_bytes
 from edgerec.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from edgerec.serve.app import Server, Task
 
 BACKLOG = 256
 
@@ -57,13 +62,41 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     for name, place in settings.watched().items():
         memory = private_folder(state / "watched") / f"{name}.json"
         server.tasks.append(Watch(updaters[name], place, settings.watch_every, memory).run)
+    if settings.mcp:
+        from edgerec.serve.mcp import serve_stdio
+
+        serve_stdio(things, server.tasks)
+        return
     runner = prepared(server)
     with _bound(settings) as bound:
         url = _url(settings, bound)
+        server.tasks += _offers(server, bound.getsockname()[1], own.hex)
         log("listening", url=url, things=sorted(things), tokens=tokens.needed)
         ready(url)
         runner.run([bound])
     log("stopped")
+
+
+def _offers(server: Server, port: int, id: str) -> list[Task]:
+    """Return the tasks that offer the Things in other ways than HTTP.
+
+    Raises ServeError, MissingExtraError, StorageError.
+    """
+    from edgerec.serve.mdns import Announcement
+    from edgerec.serve.mqtt import Broker, offer
+
+    settings = server.settings
+    found: list[Task] = []
+    if settings.mdns:
+        paths = ["/.well-known/wot"] if len(server.things) == 1 else [f"/{name}" for name in server.things]
+        titles = (thing.title for thing in server.things.values())
+        scheme = "http" if settings.cert is None else "https"
+        found.append(Announcement(dict(zip(titles, paths, strict=True)), settings.host, port, scheme).run)
+    if settings.mqtt is not None:
+        require("aiomqtt", "mqtt")
+        broker = Broker.of(settings.mqtt, settings.mqtt_password_file)
+        found.append(partial(offer, server.things, broker, id))
+    return found
 
 
 def _id(state: Path) -> uuid.UUID:

@@ -110,6 +110,18 @@ class Settings:
     access_log: bool = field(
         default=False, metadata=_is("Write a line of the log for each request, without anything of its sender.")
     )
+    mdns: bool = field(default=False, metadata=_is("Announce the Things in the local network, by DNS-SD (_wot._tcp)."))
+    mqtt: str | None = field(
+        default=None,
+        metadata=_is("Broker, such as mqtt://USER@HOST, by which Home Assistant discovers the Things.", "URL"),
+    )
+    mqtt_password_file: Path | None = field(
+        default=None, metadata=_is("File of the password of the broker's user.", "FILE")
+    )
+    mcp: bool = field(
+        default=False,
+        metadata=_is("Serve an agent on standard input and output, by the Model Context Protocol, instead of HTTP."),
+    )
 
     @property
     def is_open(self) -> bool:
@@ -165,6 +177,12 @@ class Settings:
                 raise ServeError(f"--behind-proxy {self.behind_proxy} is no URL; write https://example.org/things")
             if not is_loopback(self.host):
                 raise ServeError("--behind-proxy is for a proxy on this machine; leave out --host")
+        if self.mcp and (self.is_open or self.mdns or self.mqtt is not None):
+            raise ServeError(
+                "--mcp serves the program that started it alone; leave out --host, --behind-proxy, --mdns and --mqtt"
+            )
+        if self.mqtt is None and self.mqtt_password_file is not None:
+            raise ServeError("--mqtt-password-file is of a broker; add --mqtt mqtt://USER@HOST")
         if (self.cert is None) != (self.key is None):
             raise ServeError("--cert and --key belong together; give both")
         if self.port > 65535:
