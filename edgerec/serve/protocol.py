@@ -43,6 +43,10 @@ class Http(H11Protocol):
         super().data_received(data)
         self._expect_head()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection of a client that ended its side open until its answer is sent."""
+        return self.scheme == "http" and self.cycle is not None and not self.cycle.response_complete
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()

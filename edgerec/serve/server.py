@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from edgerec.errors import ServeError
 from edgerec.extras import require
-from edgerec.files import read_if_there, write_bytes
+from edgerec.files import read_if_there, storage_failure, write_bytes
+from edgerec.serve.operations import log, start_log
 from edgerec.serve.settings import Settings
+from edgerec.serve.tokens import Tokens
 
 if TYPE_CHECKING:
     from edgerec.serve.app import Server, Task
@@ -35,25 +38,40 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     settings.check()
     for package in ("starlette", "uvicorn"):
         require(package, "serve")
-    # They need the packages of the extra, which `python -m edgerec.serve --help` does not.
-    from edgerec.serve.app import Server
-    from edgerec.serve.operations import log, start_log
+    # It needs the packages of the extra, which `python -m edgerec.serve --help` does not.
     from edgerec.serve.protocol import prepared
-    from edgerec.serve.sessions import Sessions, private_folder, state_folder
+
+    start_log()
+    server = built(settings)
+    if settings.mcp:
+        from edgerec.serve.mcp import serve_stdio
+
+        serve_stdio(server.things, server.tasks)
+        return
+    runner = prepared(server)
+    with _bound(settings) as bound:
+        url = _url(settings, bound)
+        server.tasks += _offers(server, bound.getsockname()[1])
+        log("listening", url=url, things=sorted(server.things), tokens=server.tokens.needed)
+        ready(url)
+        runner.run([bound])
+    log("stopped")
+
+
+def built(settings: Settings) -> Server:
+    """Open the bundles, and return what the routes share. Raises as `serve` does."""
+    from edgerec.serve.app import Server
     from edgerec.serve.thing import Thing
-    from edgerec.serve.tokens import Tokens
     from edgerec.serve.updates import Updater
     from edgerec.serve.watch import Watch
 
-    start_log()
-    tokens = Tokens(settings.token_file)
+    tokens, places = Tokens(settings.token_file), settings.things()
     state = private_folder((settings.state or state_folder()).absolute())
-    places = settings.things()
     title = settings.name or (next(iter(places)) if len(places) == 1 else "Recommenders")
     things = {}
     for name, folder in places.items():
         of = title if len(places) == 1 else f"{title}: {name}" if settings.name else name
-        sessions = Sessions(private_folder(state / "sessions" / name), settings.max_history)
+        sessions = private_folder(state / "sessions" / name)
         things[name] = Thing(name, of, folder, settings, sessions, tokens.rights)
     updaters = {name: Updater(thing, settings, state) for name, thing in things.items()}
     own = _id(state)
@@ -62,22 +80,10 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     for name, place in settings.watched().items():
         memory = private_folder(state / "watched") / f"{name}.json"
         server.tasks.append(Watch(updaters[name], place, settings.watch_every, memory).run)
-    if settings.mcp:
-        from edgerec.serve.mcp import serve_stdio
-
-        serve_stdio(things, server.tasks)
-        return
-    runner = prepared(server)
-    with _bound(settings) as bound:
-        url = _url(settings, bound)
-        server.tasks += _offers(server, bound.getsockname()[1], own.hex)
-        log("listening", url=url, things=sorted(things), tokens=tokens.needed)
-        ready(url)
-        runner.run([bound])
-    log("stopped")
+    return server
 
 
-def _offers(server: Server, port: int, id: str) -> list[Task]:
+def _offers(server: Server, port: int) -> list[Task]:
     """Return the tasks that offer the Things in other ways than HTTP.
 
     Raises ServeError, MissingExtraError, StorageError.
@@ -95,7 +101,7 @@ def _offers(server: Server, port: int, id: str) -> list[Task]:
     if settings.mqtt is not None:
         require("aiomqtt", "mqtt")
         broker = Broker.of(settings.mqtt, settings.mqtt_password_file)
-        found.append(partial(offer, server.things, broker, id))
+        found.append(partial(offer, server.things, broker, uuid.UUID(server.ids[""]).hex))
     return found
 
 
@@ -121,7 +127,8 @@ def _bound(settings: Settings) -> socket.socket:
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; give an address of this machine "
             "and a free port (--port)"
         ) from error
-    bound.set_inheritable(True)
+    # asyncio sets it for sockets of its own only; without it an answer may wait 40 ms for an acknowledgement.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return bound
 
 
@@ -129,3 +136,20 @@ def _url(settings: Settings, bound: socket.socket) -> str:
     host = settings.host.strip("[]")
     shown = f"[{host}]" if ":" in host else host
     return f"{'http' if settings.cert is None else 'https'}://{shown}:{bound.getsockname()[1]}/"
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder and those above it, its owner's alone. Raises StorageError."""
+    try:
+        for path in [*reversed(folder.parents), folder]:
+            if not path.is_dir():
+                path.mkdir(0o700, exist_ok=True)
+    except OSError as error:
+        storage_failure(folder, error, "make")
+    return folder
+
+
+def state_folder() -> Path:
+    """Return edgerec/serve in the user's folder for the state of programs."""
+    base = os.environ.get("STATE_DIRECTORY") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "edgerec" / "serve"

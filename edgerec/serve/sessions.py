@@ -59,20 +59,3 @@ class Sessions:
             folder.mkdir(0o700, exist_ok=True)
         except OSError as error:
             storage_failure(folder, error, "make")
-
-
-def private_folder(folder: Path) -> Path:
-    """Make a folder and those above it, its owner's alone. Raises StorageError."""
-    try:
-        for path in [*reversed(folder.parents), folder]:
-            if not path.is_dir():
-                path.mkdir(0o700, exist_ok=True)
-    except OSError as error:
-        storage_failure(folder, error, "make")
-    return folder
-
-
-def state_folder() -> Path:
-    """Return edgerec/serve in the user's folder for the state of programs."""
-    base = os.environ.get("STATE_DIRECTORY") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "edgerec" / "serve"

@@ -87,11 +87,11 @@ class Thing:
     """
 
     def __init__(
-        self, name: str, title: str, folder: Path, settings: Settings, sessions: Sessions, rights: frozenset[str]
+        self, name: str, title: str, folder: Path, settings: Settings, sessions: Path, rights: frozenset[str]
     ) -> None:
         """Open the bundle. Raises BundleError, SignatureError, StorageError."""
         self.name, self.title, self.folder = name, title, folder
-        self.sessions, self.stats = sessions, Stats()
+        self.sessions, self.stats = Sessions(sessions, settings.max_history), Stats()
         self._rights = rights - {"update"} if folder.is_file() else rights  # patches change folders
         self._limits = Limits(settings.max_k, settings.max_history)
         self.topics = {topic: Topic() for topic in ("model", "stats", "modelUpdated", "patchRefused")}

@@ -278,8 +278,12 @@ def test_bundles_of_a_folder_are_installed_if_they_are_trusted_and_newer(
     assert Recommender.load(bundle).sha256 == sha256(served)
     assert served.act("undo").status == 409  # to a smaller rollback index
     assert served.stop() == 0
-    forced = serve(f"films={bundle}", "--watch", signed, "--watch-every", "0.2", "--allow-rollback")
-    until(lambda: sha256(forced) != Recommender.load(signed / "three").sha256)
+    older = tmp_path / "older"
+    older.mkdir()
+    _drop(signed / "one.edgerec", older)
+    (tmp_path / "state" / "watched" / "films.json").unlink()  # or it were known as refused
+    forced = serve(f"films={bundle}", "--watch", older, "--watch-every", "0.2", "--allow-rollback")
+    until(lambda: sha256(forced) == Recommender.load(signed / "one").sha256)
 
 
 def test_a_bundle_in_one_file_is_replaced(serve: Serve, signed: Path, token_file: Path, tmp_path: Path) -> None:
