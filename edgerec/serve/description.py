@@ -45,35 +45,9 @@ def _model_bytes() -> bytes:
 
 
 def thing_model() -> Json:
-    """Return the Thing Model, with its outputs written out."""
+    """Return the Thing Model."""
     model: Json = json.loads(_model_bytes())
-    outputs = {"Model": model["properties"]["model"], **_outputs()}
-    for action in model["actions"].values():
-        action["output"] = copy.deepcopy(outputs[action["output"]["title"]])
-    model["events"]["modelUpdated"]["data"] = copy.deepcopy(outputs["Model"])
     return model
-
-
-def _outputs() -> dict[str, Json]:
-    sha256 = {"type": "string", "description": "The version of the model that answered."}
-    item: Json = {"title": "Item", "description": "Id of the item."}
-    score = {"type": "number", "description": "The larger the better; 0 for popular items."}
-    title = {"type": "string", "description": "Title of the item, if the bundle has one."}
-    one = {
-        "type": "object",
-        "properties": {"item": item, "score": score, "title": title},
-        "required": ["item", "score"],
-    }
-    session = {"type": "string"}
-    return {
-        "Recommendations": _object(items={"type": "array", "items": one}, model=sha256),
-        "Scores in the order of the items": _object(scores={"type": "array", "items": score}, model=sha256),
-        "History": _object(session=session, items={"type": "array", "items": item}),
-    }
-
-
-def _object(**members: Json) -> Json:
-    return {"type": "object", "properties": members, "required": list(members)}
 
 
 @dataclass(frozen=True)

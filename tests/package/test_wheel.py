@@ -73,6 +73,13 @@ import edgerec
 assert edgerec.__file__.startswith({str(tmp_path)!r})
 with edgerec.Recommender.load({str(bundle)!r}) as model:
     print(len(model.recommend(5, 3)))
+import sys
+from pathlib import Path
+import edgerec.serve.__main__
+from edgerec.serve.server import built
+from edgerec.serve.settings import Settings
+built(Settings(({str(bundle)!r},), state=Path({str(tmp_path / "state")!r})))
+assert not {{"click", "rich", "torch", "onnx", "scipy"}} & sys.modules.keys()
 edgerec.train
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
