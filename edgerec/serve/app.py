@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -66,6 +67,8 @@ class Server:
     def __post_init__(self) -> None:
         self.rates = Rates(self.settings.rate)
         self.requests = Slots(self.settings.concurrency, "requests")
+        # More threads than processors would only wait for one another, and keep the loop from its turn.
+        self.workers = anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
         self.streams = Slots(self.settings.concurrency, "streams of events")
 
 
@@ -288,7 +291,7 @@ async def act(thing: Thing, action: str, request: Request, holder: Holder) -> Re
     content = await body_of(request, server.settings.max_body)
     given = _json_body(request, content)
     with server.requests.taken():
-        return answer(await anyio.to_thread.run_sync(thing.act, action, given, holder))
+        return answer(await anyio.to_thread.run_sync(thing.act, action, given, holder, limiter=server.workers))
 
 
 def _json_body(request: Request, content: bytes) -> Any:

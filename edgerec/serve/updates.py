@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -86,7 +88,17 @@ class Updater:
             if version is not thing.version:
                 log("model updated", thing=thing.name, of=of, sha256=version.sha256)
                 thing.replace(version)
+                await anyio.to_thread.run_sync(_return_memory)
             return version.facts
+
+
+def _return_memory() -> None:
+    """Return to the system what the old version and the patch took.
+
+    glibc holds it otherwise, in pieces between the memory of running requests: 50 MB after 80 patches (glibc 2.36).
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def install(new: Path, folder: Path) -> None:

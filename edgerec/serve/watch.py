@@ -96,7 +96,7 @@ class Watch:
         except EdgeRecError:
             pass  # refused, and logged
         self._taken = [*self._taken, found.digest][-_TAKEN:]
-        write_json(self._memory, self._taken)
+        await anyio.to_thread.run_sync(write_json, self._memory, self._taken)
         return self._updater.thing.version is not before
 
     def _report(self, fault: str) -> None:
