@@ -113,8 +113,8 @@ class _Device:
                 async with self._client(aiomqtt) as client:
                     wait = least
                     await self._connected(client)
-            except* aiomqtt.MqttError as errors:
-                log("mqtt", reason=type(errors.exceptions[0]).__name__, again=wait)
+            except* (aiomqtt.MqttError, EdgeRecError) as errors:  # HTTP is served meanwhile
+                log("mqtt", thing=self._thing.name, reason=_kind(errors), again=wait)
             await asyncio.sleep(wait)
             wait = min(2 * wait, most)
 
@@ -197,6 +197,11 @@ class _Device:
     @property
     def _takes_feedback(self) -> bool:
         return "feedback" in self._thing.version.parts["actions"]
+
+
+def _kind(error: BaseException) -> str:
+    """Return the name of an error, or of the first one of a group."""
+    return _kind(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else type(error).__name__
 
 
 def discovery(thing: Thing, id: str) -> dict[str, Json]:

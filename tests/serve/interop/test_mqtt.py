@@ -143,6 +143,17 @@ def test_commands_updates_and_a_broker_that_was_away(
     assert not [line for line in served.log if mosquitto.password in line]
 
 
+def test_a_bundle_with_users_has_a_sensor_alone(
+    serve: Serve, users: Path, bundle: Path, mosquitto: Mosquitto, messages: Messages
+) -> None:
+    served = serve(f"books={users}", f"films={bundle}", *options(mosquitto))
+    assert {messages.until("/status"), messages.until("/status")} == {"online"}
+    kinds = sorted(topic.split("/")[1] for topic in messages.last if topic.endswith("/config"))
+    assert kinds == ["button", "button", "sensor", "sensor"]
+    popular = served.act("/books/actions/recommend", {"k": 1}).value["items"][0]["item"]
+    assert popular in [payload for topic, payload in messages.last.items() if topic.endswith("/recommendation")]
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
