@@ -249,7 +249,7 @@ def _after(world: World, bundle: Path, before: str, items: list[Any], faults: li
 
 
 def _rows(answers: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
-    statuses = sorted({status for _, status in answers})
+    statuses = ("1xx", "2xx", "3xx", "4xx", "503", "5xx", "none")
     return [{"mutation": name, **{status: answers[name, status] for status in statuses}} for name in MUTATIONS]
 
 
@@ -270,6 +270,15 @@ def slow_clients(world: World, clients: int) -> int:
     return answered
 
 
+COLUMNS = ("last mutation", "answered", "redirected", "refused", "no answer")
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """Format a row as table cells; '1xx' is a client's wait for 100 Continue."""
+    counts = (row["1xx"] + row["2xx"], row["3xx"], row["4xx"] + row.get("503", 0), row["none"])
+    return [row["mutation"], *map(str, counts)]
+
+
 @experiment("serve-attack")
 @click.option("--requests", default=10_000, show_default=True, help="Number of requests.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the requests.")
@@ -277,8 +286,7 @@ def main(requests: int, seed: int) -> Figures:
     """Attack a server with mutated requests."""
     with tempfile.TemporaryDirectory(prefix="edgerec-attack-") as scratch:
         figures = run_attack(Path(scratch), requests, seed)
-    columns = list(figures["rows"][0])
-    print_table("answers by the last mutation", columns, [[row[name] for name in columns] for row in figures["rows"]])
+    print_table("requests by the last mutation", COLUMNS, map(cells, figures["rows"]))
     messages.print(f"{len(figures['faults'])} faults")
     return figures
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from http import HTTPStatus
 from pathlib import Path
 
 from starlette.routing import Route
 
+from bench.experiments.serve_attack import cells as attack_cells
 from edgerec.serve.app import app_of
 from edgerec.serve.server import built
 from edgerec.serve.settings import Settings
@@ -43,3 +45,10 @@ def test_the_refusals_are_those_of_the_server() -> None:
     used = {HTTPStatus[name].value for name in re.findall(r"HTTPStatus\.([A-Z_]+)", code)}
     listed = {int(status) for status, _ in cells("statuses")}
     assert {status for status in used if status >= 400} - {500} == listed - {405}  # starlette's own
+
+
+def test_the_attack_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "serve-attack.json").read_bytes())
+    assert cells("serve-attack") == list(map(attack_cells, result["rows"]))
+    assert result["faults"] == []
+    assert result["requests"] == 10_000
