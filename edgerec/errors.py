@@ -137,6 +137,10 @@ class RequestError(EdgeRecError, ValueError):
     """A bundle cannot answer a request: an unknown user or item, a k outside the catalogue."""
 
 
+class ServeError(EdgeRecError):
+    """A server cannot start: settings that do not fit together, tokens that others read, an address in use."""
+
+
 class BenchError(EdgeRecError):
     """A measurement failed, or results cannot be compared."""
 

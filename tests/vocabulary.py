@@ -54,6 +54,7 @@ RETIRED: dict[str, str] = {
 }
 EXCEPTIONS: tuple[str, ...] = (
     r"made[- ]up",
+    r"connection_made",  # asyncio's
     r"man-made",
     r"`kept`|sustained\.kept",  # keys of records and results on disk
     r"oracle\.json|oracle-(powers-)?ml-|search-oracles|--oracle|`(by_heart|oracle|search_oracles)`",  # names in records

@@ -26,6 +26,7 @@ GROUPS = {
         "recommend": "Recommend items to a user from a bundle.",
         "similar": "Show the items of a bundle that are most similar to an item.",
         "demo": "Try bundles in a web page that recommends as you click.",
+        "serve": "Serve bundles as Web Things, to homes, gateways, web pages and agents.",
         "inspect": "Show what a run or a bundle contains and where its bytes go.",
         "keys": "Create the keys that bundles are signed with.",
         "pack": "Write a bundle as one file, for apps, downloads and flash.",

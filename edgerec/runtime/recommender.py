@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,6 +107,11 @@ class Recommender:
     def metadata(self) -> Metadata:
         """Facts of the bundle: layout, precision, rows, bytes, and its origin."""
         return Metadata.of(self.manifest)
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the manifest, which names this version: it holds the sha256 of every file."""
+        return hashlib.sha256(self._current.bundle.document).hexdigest()
 
     @property
     def n_items(self) -> int:

@@ -1,0 +1,114 @@
+"""HTTP by uvicorn, with two additions: requests must arrive in time, and streams of events end before a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgerec.errors import ServeError
+from edgerec.serve.app import Server, app_of
+from edgerec.serve.settings import Settings
+
+STOP_S = 10
+"""Seconds that requests under way get when the server stops."""
+HEAD_S = 15.0
+"""Seconds in which a client sends the head of a request."""
+MOST_CONNECTIONS = 512
+"""Connections at once; beyond them new ones are closed, so that half-open ones cannot use up the process's files."""
+
+
+class Http(H11Protocol):
+    """HTTP/1.1, with a limit of connections and of the time in which a request's head arrives.
+
+    h11 is always used: it is what the tests send malformed requests to.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_head()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection of a client that ended its side open until its answer is sent."""
+        return self.scheme == "http" and self.cycle is not None and not self.cycle.response_complete
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._timer = self.loop.call_later(HEAD_S, self._close_late, self.cycle)
+
+    def _close_late(self, before: object) -> None:
+        """Close the connection if no request has begun since."""
+        self._timer = None
+        if self.cycle is before and not self.transport.is_closing():
+            self.transport.abort()
+
+
+class StoppingServer(uvicorn.Server):
+    """A server that ends the streams of observers first: uvicorn waits for every answer to end."""
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._server = server
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; uvicorn would also send itself the signal again, and the process would not end with status 0."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for thing in self._server.things.values():
+            thing.end()
+        await super().shutdown(sockets)
+
+
+def prepared(server: Server) -> StoppingServer:
+    """Return the server of HTTP, which runs on a bound socket until SIGTERM or SIGINT.
+
+    Raises ServeError for an unusable --cert, --key or --page.
+    """
+    settings = server.settings
+    more: dict[str, Any] = {}
+    if settings.cert is not None:
+        _check_certificate(settings)
+        more = {"ssl_certfile": settings.cert, "ssl_keyfile": settings.key}
+    config = uvicorn.Config(
+        app_of(server),
+        http=Http,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=settings.behind_proxy is not None,
+        forwarded_allow_ips="127.0.0.1,::1",
+        timeout_graceful_shutdown=STOP_S,
+        **more,
+    )
+    return StoppingServer(config, server)
+
+
+def _check_certificate(settings: Settings) -> None:
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(str(settings.cert), str(settings.key))
+    except (OSError, ssl.SSLError) as error:
+        raise ServeError(f"--cert {settings.cert} and --key {settings.key} cannot be used: {error.strerror}") from error

@@ -1,0 +1,96 @@
+"""`--mcp`: the official client of the Model Context Protocol starts the server, and uses its tools."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from mcp import Client, StdioServerParameters
+
+from edgerec.runtime import Recommender
+from tests.serve.conftest import refused
+from tests.serve.interop.conftest import best
+
+TOOLS = {"recommend", "similar", "score", "feedback", "history", "forget"}
+
+
+def with_client(use: Callable[[Client], Awaitable[None]], *arguments: str | Path, state: Path) -> None:
+    """Start a server as an agent does, and use it."""
+    given = ["-m", "edgerec.serve", *map(str, arguments), "--mcp", "--state", str(state)]
+
+    async def connected() -> None:
+        async with Client(StdioServerParameters(command=sys.executable, args=given, cwd=Path.cwd())) as client:
+            await use(client)
+
+    asyncio.run(asyncio.wait_for(connected(), 120))
+
+
+def test_an_agent_finds_and_calls_every_action(bundle: Path, films: Path, tmp_path: Path) -> None:
+    ids = Recommender.load(bundle).item_ids(range(3))
+
+    async def use(client: Client) -> None:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert tools.keys() == TOOLS
+        read_only = {name for name, tool in tools.items() if tool.annotations and tool.annotations.read_only_hint}
+        assert read_only == {"recommend", "similar", "score", "history"}
+
+        async def call(name: str, given: dict[str, Any]) -> dict[str, Any]:
+            jsonschema.validate(given, tools[name].input_schema)
+            result = await client.call_tool(name, given)
+            assert not result.is_error, result
+            (text,) = result.content
+            assert json.loads(text.text) == result.structured_content
+            assert tools[name].output_schema is not None
+            jsonschema.validate(result.structured_content, tools[name].output_schema)
+            answer: dict[str, Any] = result.structured_content
+            return answer
+
+        for name, tool in tools.items():
+            await call(name, tool.input_schema["examples"][0])
+        for one in ids[:2]:
+            assert one in (await call("feedback", {"session": "me", "item": one}))["items"]
+        answer = await call("recommend", {"session": "me", "k": 5})
+        assert [one["item"] for one in answer["items"]] == best(films / "old.bundle", ids[:2])
+        assert {"item", "score", "title"} == answer["items"][0].keys()
+
+    with_client(use, bundle, state=tmp_path / "state")
+
+
+@pytest.mark.slow
+def test_a_wrong_call_is_answered_with_what_is_wrong(bundle: Path, tmp_path: Path) -> None:
+    async def use(client: Client) -> None:
+        for name, given, reason in (
+            ("recommend", {"history": [-1]}, "item -1 is not among the bundle's 120 items"),
+            ("recommend", {"k": 0}, "k must be 1 to 120, got 0"),
+            ("recommend", {"taste": 1}, "the input has an unknown member"),
+            ("applyPatch", {}, "there is no tool 'applyPatch'"),
+        ):
+            result = await client.call_tool(name, given)
+            assert result.is_error
+            assert reason in result.content[0].text
+
+    with_client(use, bundle, state=tmp_path / "state")
+
+
+@pytest.mark.slow
+def test_several_bundles_are_told_apart(bundle: Path, users: Path, tmp_path: Path) -> None:
+    async def use(client: Client) -> None:
+        tools = {tool.name for tool in (await client.list_tools()).tools}
+        assert {"films-recommend", "films-feedback", "books-recommend"} <= tools
+        assert "books-feedback" not in tools
+        resources = (await client.list_resources()).resources
+        assert [str(one.uri) for one in resources] == ["edgerec://films/model", "edgerec://books/model"]
+        (content,) = (await client.read_resource("edgerec://books/model")).contents
+        assert json.loads(content.text)["users"] == 30
+
+    with_client(use, f"films={bundle}", f"books={users}", state=tmp_path / "state")
+
+
+def test_it_is_for_one_program(bundle: Path) -> None:
+    assert "--mcp serves the program that started it alone" in refused(bundle, "--mcp", "--mdns")
