@@ -275,7 +275,7 @@ COLUMNS = ("last mutation", "answered", "redirected", "refused", "no answer")
 
 def cells(row: dict[str, Any]) -> list[str]:
     """Format a row as table cells; '1xx' is a client's wait for 100 Continue."""
-    counts = (row["1xx"] + row["2xx"], row["3xx"], row["4xx"] + row.get("503", 0), row["none"])
+    counts = (row["1xx"] + row["2xx"], row["3xx"], row["4xx"] + row["503"], row["none"])
     return [row["mutation"], *map(str, counts)]
 
 

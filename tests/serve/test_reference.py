@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.routing import Route
 
 from bench.experiments.serve_attack import cells as attack_cells
+from bench.experiments.serve_load import cells as load_cells
 from edgerec.serve.app import app_of
 from edgerec.serve.server import built
 from edgerec.serve.settings import Settings
@@ -52,3 +53,14 @@ def test_the_attack_is_that_of_the_result() -> None:
     assert cells("serve-attack") == list(map(attack_cells, result["rows"]))
     assert result["faults"] == []
     assert result["requests"] == 10_000
+
+
+def test_the_load_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "serve-load.json").read_bytes())
+    assert cells("serve-load") == list(map(load_cells, result["rows"]))
+    load, prose = result["load"], " ".join(PAGE.split())
+    assert f"{load['answers']:,} answers" in prose
+    assert f"through {load['patches']} patches" in prose
+    memory = load["memory_kib"]
+    assert f"({memory['last_tenth'] / memory['second_tenth']:.2f} times as much)" in prose
+    assert load["faults"] == []
