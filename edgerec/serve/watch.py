@@ -11,11 +11,14 @@ import asyncio
 import hashlib
 import json
 import stat
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 import anyio
@@ -51,6 +54,32 @@ class Found:
     base: str | None
 
 
+async def _apart(fetch: Callable[[], Found | None]) -> Found | None:
+    """Return what a function returns, in a thread that a stopping server does not wait for: a site may never answer."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Found | None] = loop.create_future()
+
+    def tell(found: Found | None, error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(found)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        found, failed = None, None
+        try:
+            found = fetch()
+        except Exception as error:
+            failed = error
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(tell, found, failed)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
+
 class Watch:
     """Looks for the updates of one Thing."""
 
@@ -62,7 +91,8 @@ class Watch:
         """
         self._updater, self._place, self._every_s, self._memory = updater, place, every_s, memory
         self._taken: list[str] = json.loads(read_if_there(memory) or b"[]")
-        self._etag: str | None = None
+        self._etags: dict[str, str] = {}
+        """The ETag of the URL whose file was taken last."""
         self._fault = ""
         self._looked: dict[str, tuple[tuple[int, int], str, str | None]] = {}
         """The time and size of each file, with its digest and base, so that it is read once."""
@@ -74,7 +104,7 @@ class Watch:
                 while await self.look():
                     pass
                 self._fault = ""
-            except (EdgeRecError, OSError, ValueError) as error:
+            except (EdgeRecError, OSError, ValueError, HTTPException) as error:
                 self._report(reason_of(error))
             except Exception as error:
                 log_failure("watch failed", error, thing=self._updater.thing.name)
@@ -85,13 +115,14 @@ class Watch:
 
         Raises EdgeRecError, OSError, ValueError if the place cannot be read.
         """
-        found = await anyio.to_thread.run_sync(self._fetched if is_url(self._place) else self._from_folder)
+        found = await (_apart(self._fetched) if is_url(self._place) else anyio.to_thread.run_sync(self._from_folder))
         if found is None:
             return False
         before = self._updater.thing.version
         try:
             await self._updater.take(found.content, patch=found.content.startswith(PATCH))
         except StorageError:
+            self._etags.clear()
             raise  # it is taken when there is space
         except EdgeRecError:
             pass  # refused, and logged
@@ -137,11 +168,13 @@ class Watch:
         """Return the file at the URL, unless it is the one of the last time, or there is none (204, 404, 410)."""
         version = self._updater.thing.version
         url = self._place.replace("{model}", version.sha256)
-        request = urllib.request.Request(url, headers={"If-None-Match": self._etag} if self._etag else {})
+        request = urllib.request.Request(url, headers={"If-None-Match": self._etags[url]} if url in self._etags else {})
+        most = max(self._most_bytes(), most_patch_bytes(self._updater.thing))
         try:
             with urllib.request.urlopen(request, timeout=FETCH_S) as response:
-                most = max(self._most_bytes(), most_patch_bytes(self._updater.thing))
-                content, etag = response.read(most + 1), response.headers.get("ETag")
+                if not isinstance(response, HTTPResponse):
+                    raise PatchError("--watch was redirected to what is no HTTP; name another URL")
+                content, missing, etag = response.read(most + 1), response.length, response.headers.get("ETag")
         except urllib.error.HTTPError as error:
             if error.code in (304, 404, 410):
                 return None
@@ -150,7 +183,9 @@ class Watch:
             return None
         if len(content) > most:
             raise PatchError(f"the file at --watch has more than {most} bytes, and no update of this bundle has")
-        self._etag = etag
+        if missing:  # read() returns what came before the connection ended
+            raise PatchError(f"the file at --watch ended {missing} bytes early; it is fetched again")
+        self._etags = {url: etag} if etag else {}
         found = self._found(content)
         return found if self._is_due(found.digest, found.base) else None
 

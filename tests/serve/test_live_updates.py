@@ -303,6 +303,8 @@ class Site(BaseHTTPRequestHandler):
 
     files: dict[str, bytes]
     requests: list[tuple[str, int]]
+    cut: int | None = None
+    """Bytes after which the connection of the first whole answer ends."""
 
     def do_GET(self) -> None:
         content = self.files.get(self.path)
@@ -314,7 +316,9 @@ class Site(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content or b"") if status == 200 else 0))
         self.end_headers()
         if status == 200 and content is not None:
-            self.wfile.write(content)
+            kind, cut = type(self), self.cut
+            kind.cut = None
+            self.wfile.write(content[:cut])
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""
@@ -362,3 +366,40 @@ def test_a_url_is_fetched_once_for_each_version(
     assert served.stop() == 0
     events = [json.loads(line) for line in served.log]
     assert [line["error"] for line in events if line["event"] == "update refused"] == ["SignatureError", "BundleError"]
+
+
+def test_a_file_that_is_cut_on_its_way_is_fetched_again(serve: Serve, signed: Path, tmp_path: Path) -> None:
+    content = (signed / "two-three.patch").read_bytes()
+    handler = type("Handler", (Site,), {"files": {"/latest": content}, "requests": [], "cut": len(content) // 2})
+    bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/latest"
+        watched = ("--watch", url, "--watch-every", "0.2", "--trusted", signed / "mine.pub")
+        served = serve(f"films={bundle}", *watched)
+        until(lambda: sha256(served) == Recommender.load(signed / "three").sha256)
+        assert served.stop() == 0
+        server.shutdown()
+    events = [json.loads(line)["event"] for line in served.log]
+    assert events == ["listening", "watch failed", "model updated", "stopped"]
+
+
+def test_a_site_that_never_ends_its_answer_does_not_keep_the_server(serve: Serve, signed: Path, tmp_path: Path) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.set()
+            with suppress(OSError):
+                while not over.wait(0.5):
+                    self.wfile.write(b"H")
+
+    bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/latest"
+        served = serve(f"films={bundle}", "--watch", url, "--trusted", signed / "mine.pub")
+        assert asked.wait(60)
+        assert served.stop() == 0
+        over.set()
+        server.shutdown()
