@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from edgerec.errors import EdgeRecError
+from edgerec.errors import EdgeRecError, StorageError
 from edgerec.files import locked, read_bytes, write_bytes
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import FILE_NAME, PREVIOUS_NAME, manifest_bytes, read_manifest
@@ -82,7 +83,7 @@ class Updater:
             try:
                 version = await anyio.to_thread.run_sync(changed)
             except EdgeRecError as error:
-                thing.refuse(type(error).__name__, public(thing, error))
+                thing.refuse(type(error).__name__, public(thing, error, self._scratch))
                 log("update refused", thing=thing.name, of=of, error=type(error).__name__, detail=str(error))
                 raise
             if version is not thing.version:
@@ -118,9 +119,13 @@ def install(new: Path, folder: Path) -> None:
             clean(folder)
 
 
-def public(thing: Thing, error: EdgeRecError) -> str:
-    """Return an error's message without the paths of this machine."""
+def public(thing: Thing, error: EdgeRecError, scratch: Path | None = None) -> str:
+    """Return an error's message without the paths of this machine: those of the bundle, and of what is unpacked."""
+    if isinstance(error, StorageError):
+        return "the disk of the server failed; its log says how"
     text = str(error)
+    if scratch is not None:
+        text = re.sub(rf"{re.escape(str(scratch))}/\.update-\w+/\w+", "the bundle", text)
     places = {str(thing.folder), str(thing.folder.absolute()), str(thing.folder.resolve())}
     for place in sorted(places, key=len, reverse=True):
         text = text.replace(place, thing.name)

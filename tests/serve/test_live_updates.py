@@ -185,8 +185,11 @@ def test_a_full_disk_changes_nothing(serve: Serve, bundle: Path, token_file: Pat
 
     served = serve(f"films={bundle}", "--token-file", token_file, preexec_fn=limit)
     mine = served.holding(UPDATE)
+    refusals = mine.events("/films/events/patchRefused")
+    assert next(refusals) == 200
     answer = mine.patch((films / "there.patch").read_bytes())
     assert (answer.status, answer.value["error"]) == (503, "StorageError")
+    assert str(bundle.parent) not in str(next(refusals))
     assert answer.headers["retry-after"]
     assert str(bundle) not in answer.raw.decode()
     assert mine.act("recommend").status == 200
@@ -272,6 +275,9 @@ def test_bundles_of_a_folder_are_installed_if_they_are_trusted_and_newer(
     assert "rollback index 1" in next(refusals)["detail"]
     _drop(signed / "foreign.edgerec", inbox)
     assert "none of the 1 trusted" in next(refusals)["detail"]
+    (inbox / "cut.edgerec").write_bytes((signed / "three.edgerec").read_bytes()[:-9])
+    _aged(inbox / "cut.edgerec")
+    assert str(tmp_path) not in next(refusals)["detail"]
     assert sha256(served) == Recommender.load(signed / "two").sha256
     _drop(signed / "three.edgerec", inbox)
     until(lambda: sha256(served) == Recommender.load(signed / "three").sha256)
