@@ -109,10 +109,18 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: Server = app.state.server
     async with asyncio.TaskGroup() as group:
         running: list[Task] = [partial(_tell_stats, server), *server.tasks]
-        tasks = [group.create_task(one()) for one in running]
+        tasks = [group.create_task(_apart(one)) for one in running]
         yield
         for task in tasks:
             task.cancel()
+
+
+async def _apart(task: Task) -> None:
+    """Run a task, whose failure ends neither the others nor the server."""
+    try:
+        await task()
+    except Exception as error:
+        log_failure("task failed", error)
 
 
 async def _tell_stats(server: Server) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from edgerec.errors import EdgeRecError, ServeError
+from edgerec.errors import EdgeRecError, ServeError, shown
 from edgerec.extras import require
 from edgerec.files import read_bytes
 from edgerec.serve.operations import log
@@ -186,7 +186,7 @@ class _Device:
         answer = await asyncio.to_thread(self._act, "recommend", {**who, "k": k})
         self._items = answer["items"]
         first = self._items[0] if self._items else {"item": "none"}
-        state = str(first.get("title", first["item"]))[:LONGEST_STATE]
+        state = shown(str(first.get("title", first["item"])))[:LONGEST_STATE]  # MQTT has no unpaired surrogates
         await client.publish(f"{self._topic}/items", json.dumps(answer), qos=1, retain=True)
         await client.publish(f"{self._topic}/recommendation", state, qos=1, retain=True)
 
