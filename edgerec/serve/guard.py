@@ -6,7 +6,9 @@ that name is in the Host header. Requests of pages from another address have tha
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -19,6 +21,10 @@ from edgerec.serve.answers import problem
 from edgerec.serve.settings import Settings, is_loopback
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(:\d{1,5})?", re.ASCII)
+DROPPED = 4 << 20
+"""Bytes of a refused request that are read, and dropped, before its connection is closed."""
+DROPPED_S = 5.0
+"""Maximum seconds that this takes."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -29,7 +35,11 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses foreign hosts and origins, and adds headers to every answer."""
+    """Refuses foreign hosts and origins, and adds headers to every answer.
+
+    A connection that is closed before its request was read is reset, and a client that still sends may never see the
+    answer that it got: therefore the rest of the request is read first, within limits.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._settings = app, settings
@@ -41,22 +51,38 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        # A client that waits for '100 Continue' sends nothing after a refusal.
+        has_rest = "expect" not in headers and (
+            "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        )
+
+        async def receiving() -> Message:
+            nonlocal has_rest
+            message = await receive()
+            has_rest = has_rest and bool(message.get("more_body"))
+            return message
 
         async def sending(message: Message) -> None:
+            nonlocal has_rest
             if message["type"] == "http.response.start":
+                has_rest = has_rest and message["status"] != HTTPStatus.REQUEST_TIMEOUT
                 added = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     added.setdefault(name, value)
+            elif has_rest and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await _drop(receiving)
+                message = {"type": "http.response.body"}
             await send(message)
 
         if not self._is_ours(headers):
             detail = "the Host header is no address of this server; use the one that it prints"
-            await problem(HTTPStatus.MISDIRECTED_REQUEST, detail, "RefusedError")(scope, receive, sending)
+            await problem(HTTPStatus.MISDIRECTED_REQUEST, detail, "RefusedError")(scope, receiving, sending)
         elif not self._is_welcome(headers, scope["scheme"]):
             detail = "pages of other addresses are not answered; name this one with --cors"
-            await problem(HTTPStatus.FORBIDDEN, detail, "RefusedError")(scope, receive, sending)
+            await problem(HTTPStatus.FORBIDDEN, detail, "RefusedError")(scope, receiving, sending)
         else:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receiving, sending)
 
     def _is_ours(self, headers: Headers) -> bool:
         hosts = headers.getlist("host")
@@ -72,6 +98,18 @@ class Guard:
         if self._proxy is not None:
             own.add(f"{self._proxy.scheme}://{self._proxy.netloc}".lower())
         return all(origin.lower() in own for origin in headers.getlist("origin"))
+
+
+async def _drop(receive: Receive) -> None:
+    """Read the rest of a request, as far as the limits allow."""
+    left = DROPPED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DROPPED_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def middleware_of(settings: Settings) -> list[Middleware]:

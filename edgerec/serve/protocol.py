@@ -1,4 +1,4 @@
-"""HTTP by uvicorn, with two additions: requests must arrive in time, and streams of events end before a stop."""
+"""HTTP by uvicorn, with additions: requests must arrive and answers be read in time, and streams end before a stop."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ STOP_S = 10
 """Seconds that requests under way get when the server stops."""
 HEAD_S = 15.0
 """Seconds in which a client sends the head of a request."""
+WRITE_S = 30.0
+"""Seconds after which a client that reads nothing of its answer is given up."""
 MOST_CONNECTIONS = 512
 """Connections at once; beyond them new ones are closed, so that half-open ones cannot use up the process's files."""
 
 
 class Http(H11Protocol):
-    """HTTP/1.1, with a limit of connections and of the time in which a request's head arrives.
+    """HTTP/1.1, with limits of connections, and of the times in which a head arrives and nothing of an answer is read.
 
     h11 is always used: it is what the tests send malformed requests to.
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,9 +51,27 @@ class Http(H11Protocol):
         return self.scheme == "http" and self.cycle is not None and not self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._unread):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading(None)
+
+    def resume_writing(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+        super().resume_writing()
+
+    def _expect_reading(self, before: int | None) -> None:
+        """Close the connection once as many bytes wait for the client as the last time."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting == before:
+            self.transport.abort()
+        else:
+            self._unread = self.loop.call_later(WRITE_S, self._expect_reading, waiting)
 
     def _expect_head(self) -> None:
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import stat
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -235,6 +237,66 @@ def test_clients_that_never_end(serve: Serve, bundle: Path) -> None:
         one.close()
     assert served.act("recommend").status == 200
     assert served.stop() == 0
+
+
+def test_a_refused_request_is_read_before_its_connection_is_closed(guarded: Served) -> None:
+    """Otherwise a client that still sends finds its connection reset, and may never see the answer."""
+    place = urlsplit(guarded.url)
+    for token, status in ((None, 401), (READ, 413)):
+        head = f"POST /films/actions/recommend HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+        head += "" if token is None else f"Authorization: Bearer {token}\r\n"
+        with socket.create_connection((str(place.hostname), place.port or 0), timeout=30) as one:
+            one.sendall(f"{head}Content-Length: 2000000\r\n\r\n".encode())
+            received = one.recv(65536)
+            assert received.startswith(f"HTTP/1.1 {status} ".encode())
+            for _ in range(20):
+                one.sendall(bytes(100_000))
+            one.sendall(f"GET /healthz HTTP/1.1\r\nHost: {place.netloc}\r\nConnection: close\r\n\r\n".encode())
+            while part := one.recv(65536):  # it is the same connection
+                received += part
+            assert b"HTTP/1.1 200 " in received
+        with socket.create_connection((str(place.hostname), place.port or 0), timeout=30) as one:
+            one.sendall(f"{head}Content-Length: 9000000\r\nExpect: 100-continue\r\n\r\n".encode())
+            received = b""
+            while part := one.recv(65536):  # nothing else is waited for
+                received += part
+            assert received.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_client_that_reads_nothing_is_given_up(serve: Serve, bundle: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    for name, size in (("index.html", 1), ("worker.mjs", 1), ("large.wasm", 64 << 20)):
+        (site / name).write_bytes(bytes(size))
+    start = "import runpy, edgerec.serve.protocol as p; p.WRITE_S = 1"
+    program = f"{start}; runpy.run_module('edgerec.serve', run_name='__main__')"
+    served = serve(f"films={bundle}", "--page", site, program=program)
+    place = urlsplit(served.url)
+    with socket.create_connection((str(place.hostname), place.port or 0), timeout=60) as one:
+        one.sendall(f"GET /films/page/large.wasm HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+        time.sleep(5)
+        received = 0
+        with suppress(ConnectionResetError):
+            while part := one.recv(1 << 20):
+                received += len(part)
+    assert received < 64 << 20
+    assert len(served.get("/films/page/large.wasm").raw) == 64 << 20
+
+
+def test_a_task_that_fails_ends_nothing_else(serve: Serve, bundle: Path, tmp_path: Path) -> None:
+    """No broker can have this name, which is found out late."""
+    served = serve(
+        f"films={bundle}", "--mqtt", f"mqtt://{'a' * 70}.example", "--watch", tmp_path, "--watch-every", "0.1"
+    )
+    (tmp_path / "damaged.patch").write_bytes(b"none")
+    os.utime(tmp_path / "damaged.patch", (1_700_000_000, 1_700_000_000))
+    for _ in range(600):
+        if any("update refused" in line for line in served.log):
+            break
+        time.sleep(0.1)
+    assert served.stop() == 0
+    events = [json.loads(line)["event"] for line in served.log]
+    assert (events.count("task failed"), events.count("update refused")) == (1, 1)
 
 
 def test_https(serve: Serve, bundle: Path, token_file: Path, tmp_path: Path) -> None:
