@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgerec.runtime import Recommender
-from tests.serve.conftest import READ, UPDATE, Client, Serve, Served
+from edgerec.runtime.stored import pack
+from tests.serve.conftest import READ, UPDATE, Client, Serve, Served, refused
 
 
 @pytest.fixture
@@ -51,6 +52,12 @@ def test_its_bundle_is_the_one_that_answers(served: Served, films: Path, bundle:
         found = served.get(f"/films/page/bundle/0/{entry.name}").raw
         assert found == (films / "new.bundle" / entry.name).read_bytes()
     assert {served.get(f"/films/page/bundle/0/{name}").status for name in names} == {200}  # who began with the old one
+
+
+def test_a_bundle_in_one_file_has_no_page(films: Path, site: Path, tmp_path: Path) -> None:
+    pack(films / "old.bundle", tmp_path / "films.edgerec")
+    message = refused(tmp_path / "films.edgerec", "--page", site, "--state", tmp_path / "state")
+    assert "--page reads a bundle in a folder" in message
 
 
 def test_nothing_else_is_served(served: Served, bundle: Path, tmp_path: Path) -> None:
