@@ -16,6 +16,7 @@ from edgerec.errors import ServeError
 LOOPBACK = "127.0.0.1"
 THING = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Names of Things, which are parts of paths."""
+ORIGIN = re.compile(r"https?://[^\s/?#@*]+/?", re.IGNORECASE)
 RESERVED = ("healthz", "metrics", "models", "things")
 BUNDLES = (
     "Bundles to serve, folders or files; NAME=BUNDLE names the Thing, which has the bundle's name without its ending "
@@ -177,6 +178,9 @@ class Settings:
                 raise ServeError(f"--behind-proxy {self.behind_proxy} is no URL; write https://example.org/things")
             if not is_loopback(self.host):
                 raise ServeError("--behind-proxy is for a proxy on this machine; leave out --host")
+        for origin in self.cors:
+            if not ORIGIN.fullmatch(origin):
+                raise ServeError(f"--cors {origin} is no origin of web pages; write https://example.org, one for each")
         if self.mcp and (self.is_open or self.mdns or self.mqtt is not None):
             raise ServeError(
                 "--mcp serves the program that started it alone; leave out --host, --behind-proxy, --mdns and --mqtt"

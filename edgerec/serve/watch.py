@@ -80,6 +80,16 @@ async def _apart(fetch: Callable[[], Found | None]) -> Found | None:
     return await done
 
 
+def _remembered(memory: Path) -> list[str]:
+    try:
+        found = json.loads(read_if_there(memory) or b"[]")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        raise StorageError(f"{memory} is damaged; remove it, and what the place of --watch holds is looked at again")
+    return found
+
+
 class Watch:
     """Looks for the updates of one Thing."""
 
@@ -88,9 +98,11 @@ class Watch:
 
         Args:
             memory: file in which the taken updates are remembered.
+
+        Raises StorageError if the memory cannot be read.
         """
         self._updater, self._place, self._every_s, self._memory = updater, place, every_s, memory
-        self._taken: list[str] = json.loads(read_if_there(memory) or b"[]")
+        self._taken = _remembered(memory)
         self._etags: dict[str, str] = {}
         """The ETag of the URL whose file was taken last."""
         self._fault = ""

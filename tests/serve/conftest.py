@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from edgerec.errors import EdgeRecError
+from edgerec.runtime.stored import pack
 from edgerec.serve import serve as run
 from edgerec.serve.settings import parsed
+from edgerec.signatures import new_key
 from edgerec_export import ExportRequest, export
 from edgerec_export.patch import diff
 from tests.conftest import history_source
@@ -195,6 +198,19 @@ class Serving:
         return served
 
 
+def sha256(client: Client) -> str:
+    found: str = client.get("/films/properties/model").value["sha256"]
+    return found
+
+
+def until(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen within a minute")
+
+
 def refused(*arguments: str | Path) -> str:
     """Start a server that cannot start, here, and return the message of its named error."""
     with pytest.raises(EdgeRecError) as found:
@@ -202,3 +218,16 @@ def refused(*arguments: str | Path) -> str:
     message = str(found.value)
     assert message.count("\n") == 0
     return message
+
+
+@pytest.fixture(scope="session")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundles signed by `mine`, with the rollback indexes 2, 3 and 1, the first two with a patch between them."""
+    folder = tmp_path_factory.mktemp("signed")
+    new_key(folder / "mine")
+    new_key(folder / "other")
+    for name, index, key in (("two", 2, "mine"), ("three", 3, "mine"), ("one", 1, "mine"), ("foreign", 9, "other")):
+        export(history_source(100, seed=index), folder / name, verify=False, sign=folder / key, rollback_index=index)
+        pack(folder / name, folder / f"{name}.edgerec")
+    diff(folder / "two", folder / "three", folder / "two-three.patch")
+    return folder

@@ -1,4 +1,4 @@
-"""Patches and bundles that arrive while a server answers: posted, found in a folder or at a URL, interrupted."""
+"""Patches and bundles that arrive while a server answers: posted, found in a folder, interrupted."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ import resource
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgerec.runtime import Recommender
-from edgerec.runtime.stored import pack
-from edgerec.signatures import new_key
-from edgerec_export import export
-from edgerec_export.patch import diff
-from tests.conftest import history_source
 from tests.patches import contents
-from tests.serve.conftest import FEEDBACK, READ, UPDATE, Client, Serve, Served
+from tests.serve.conftest import FEEDBACK, READ, UPDATE, Serve, Served, sha256, until
 
 
 @pytest.fixture
@@ -38,19 +32,6 @@ def served(serve: Serve, bundle: Path, token_file: Path) -> Served:
 @pytest.fixture(scope="module")
 def versions(films: Path) -> tuple[Recommender, Recommender]:
     return Recommender.load(films / "old.bundle"), Recommender.load(films / "new.bundle")
-
-
-def sha256(client: Client) -> str:
-    found: str = client.get("/films/properties/model").value["sha256"]
-    return found
-
-
-def until(holds: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not happen within a minute")
 
 
 def test_a_patch_is_applied_undone_and_heard_of(
@@ -246,20 +227,6 @@ def _aged(file: Path) -> None:
     os.utime(file, (1_700_000_000, 1_700_000_000))
 
 
-@pytest.fixture(scope="module")
-def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundles signed by `mine`, with the rollback indexes 2, 3 and 1, the first two with a patch between them."""
-    folder = tmp_path_factory.mktemp("signed")
-    new_key(folder / "mine")
-    new_key(folder / "other")
-
-    for name, index, key in (("two", 2, "mine"), ("three", 3, "mine"), ("one", 1, "mine"), ("foreign", 9, "other")):
-        export(history_source(100, seed=index), folder / name, verify=False, sign=folder / key, rollback_index=index)
-        pack(folder / name, folder / f"{name}.edgerec")
-    diff(folder / "two", folder / "three", folder / "two-three.patch")
-    return folder
-
-
 def test_bundles_of_a_folder_are_installed_if_they_are_trusted_and_newer(
     serve: Serve, signed: Path, token_file: Path, tmp_path: Path
 ) -> None:
@@ -302,110 +269,3 @@ def test_a_bundle_in_one_file_is_replaced(serve: Serve, signed: Path, token_file
     _drop(signed / "three.edgerec", inbox)
     until(lambda: sha256(served) == Recommender.load(signed / "three").sha256)
     assert file.read_bytes() == (signed / "three.edgerec").read_bytes()
-
-
-class Site(BaseHTTPRequestHandler):
-    """Files by path, with ETags."""
-
-    files: dict[str, bytes]
-    requests: list[tuple[str, int]]
-    cut: int | None = None
-    """Bytes after which the connection of the first whole answer ends."""
-
-    def do_GET(self) -> None:
-        content = self.files.get(self.path)
-        status = 404 if content is None else 304 if self.headers.get("If-None-Match") == f'"{len(content)}"' else 200
-        self.requests.append((self.path, status))
-        self.send_response(status)
-        if content is not None:
-            self.send_header("ETag", f'"{len(content)}"')
-        self.send_header("Content-Length", str(len(content or b"") if status == 200 else 0))
-        self.end_headers()
-        if status == 200 and content is not None:
-            kind, cut = type(self), self.cut
-            kind.cut = None
-            self.wfile.write(content[:cut])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing."""
-
-
-@pytest.fixture
-def site() -> Iterator[tuple[str, dict[str, bytes], list[tuple[str, int]]]]:
-    handler = type("Handler", (Site,), {"files": {}, "requests": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", handler.files, handler.requests  # type: ignore[attr-defined]
-        server.shutdown()
-
-
-def test_a_patch_at_a_url_is_named_by_its_version(
-    serve: Serve, signed: Path, tmp_path: Path, site: tuple[str, dict[str, bytes], list[tuple[str, int]]]
-) -> None:
-    url, files, requests = site
-    bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
-    two, three = (Recommender.load(signed / name).sha256 for name in ("two", "three"))
-    watched = ("--watch", f"{url}/{{model}}.patch", "--watch-every", "0.2", "--trusted", signed / "mine.pub")
-    served = serve(f"films={bundle}", *watched)
-    until(lambda: (f"/{two}.patch", 404) in requests)
-    assert sha256(served) == two
-    files[f"/{two}.patch"] = (signed / "two-three.patch").read_bytes()
-    until(lambda: sha256(served) == three)
-    until(lambda: (f"/{three}.patch", 404) in requests)
-    assert not [line for line in served.log if "failed" in line]
-
-
-def test_a_url_is_fetched_once_for_each_version(
-    serve: Serve, signed: Path, tmp_path: Path, site: tuple[str, dict[str, bytes], list[tuple[str, int]]]
-) -> None:
-    url, files, requests = site
-    bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
-    files["/latest"] = (signed / "foreign.edgerec").read_bytes()
-    watched = ("--watch", f"{url}/latest", "--watch-every", "0.2", "--trusted", signed / "mine.pub")
-    served = serve(f"films={bundle}", *watched)
-    until(lambda: requests.count(("/latest", 304)) > 1)
-    assert requests.count(("/latest", 200)) == 1
-    files["/latest"] = (signed / "three.edgerec").read_bytes() + b"garbage"
-    until(lambda: requests.count(("/latest", 200)) == 2)
-    files["/latest"] = (signed / "three.edgerec").read_bytes()
-    until(lambda: sha256(served) == Recommender.load(signed / "three").sha256)
-    assert served.stop() == 0
-    events = [json.loads(line) for line in served.log]
-    assert [line["error"] for line in events if line["event"] == "update refused"] == ["SignatureError", "BundleError"]
-
-
-def test_a_file_that_is_cut_on_its_way_is_fetched_again(serve: Serve, signed: Path, tmp_path: Path) -> None:
-    content = (signed / "two-three.patch").read_bytes()
-    handler = type("Handler", (Site,), {"files": {"/latest": content}, "requests": [], "cut": len(content) // 2})
-    bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/latest"
-        watched = ("--watch", url, "--watch-every", "0.2", "--trusted", signed / "mine.pub")
-        served = serve(f"films={bundle}", *watched)
-        until(lambda: sha256(served) == Recommender.load(signed / "three").sha256)
-        assert served.stop() == 0
-        server.shutdown()
-    events = [json.loads(line)["event"] for line in served.log]
-    assert events == ["listening", "watch failed", "model updated", "stopped"]
-
-
-def test_a_site_that_never_ends_its_answer_does_not_keep_the_server(serve: Serve, signed: Path, tmp_path: Path) -> None:
-    asked, over = threading.Event(), threading.Event()
-
-    class Endless(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.set()
-            with suppress(OSError):
-                while not over.wait(0.5):
-                    self.wfile.write(b"H")
-
-    bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/latest"
-        served = serve(f"films={bundle}", "--watch", url, "--trusted", signed / "mine.pub")
-        assert asked.wait(60)
-        assert served.stop() == 0
-        over.set()
-        server.shutdown()

@@ -121,8 +121,14 @@ def test_settings_that_are_refused(bundle: Path, token_file: Path, tmp_path: Pat
         ((bundle, "--watch", "http://127.0.0.1/a.patch"), "needs --trusted"),
         ((bundle, "--watch", tmp_path, "--watch", tmp_path), "one place for each"),
         ((bundle, "--page", tmp_path), "holds no page"),
+        ((bundle, "--cors", "null"), "is no origin"),  # of any page in a frame of its own, or in a file
+        ((bundle, "--cors", "*"), "is no origin"),
+        ((bundle, "--cors", "https://example.org/page"), "is no origin"),
     ):
         assert message in refused(*arguments, "--state", tmp_path / "state"), arguments
+    (tmp_path / "state" / "watched").mkdir(exist_ok=True)
+    (tmp_path / "state" / "watched" / "films.json").write_text('["')
+    assert "films.json is damaged" in refused(bundle, "--watch", tmp_path, "--state", tmp_path / "state")
     command = [sys.executable, "-m", "edgerec.serve", str(bundle), "--host", "0.0.0.0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
