@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from edgerec.errors import EdgeRecError, ServeError, shown
+from edgerec.errors import EdgeRecError, ServeError
 from edgerec.extras import require
 from edgerec.files import read_bytes
 from edgerec.serve.operations import log
@@ -185,10 +185,8 @@ class _Device:
         who = {"session": SESSION} if self._takes_feedback else {}
         answer = await asyncio.to_thread(self._act, "recommend", {**who, "k": k})
         self._items = answer["items"]
-        first = self._items[0] if self._items else {"item": "none"}
-        state = shown(str(first.get("title", first["item"])))[:LONGEST_STATE]  # MQTT has no unpaired surrogates
         await client.publish(f"{self._topic}/items", json.dumps(answer), qos=1, retain=True)
-        await client.publish(f"{self._topic}/recommendation", state, qos=1, retain=True)
+        await client.publish(f"{self._topic}/recommendation", state_of(self._items), qos=1, retain=True)
 
     async def _discover(self, client: Any) -> None:
         for topic, payload in discovery(self._thing, self._id).items():
@@ -202,6 +200,13 @@ class _Device:
 def _kind(error: BaseException) -> str:
     """Return the name of an error, or of the first one of a group."""
     return _kind(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else type(error).__name__
+
+
+def state_of(items: list[Json]) -> str:
+    """Return the state of the sensor: title or id of the best item. Unpaired surrogates, of which no message can have
+    any, are escaped."""
+    first = items[0] if items else {"item": "none"}
+    return str(first.get("title", first["item"])).encode(errors="backslashreplace").decode()[:LONGEST_STATE]
 
 
 def discovery(thing: Thing, id: str) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgerec.runtime import Recommender
+from edgerec.serve.mqtt import state_of
 from tests.serve.conftest import Serve, refused
 from tests.serve.interop.clients import HomeAssistant, Mosquitto, awaited, need
 from tests.serve.interop.conftest import best
@@ -167,3 +168,9 @@ def test_a_broker_is_a_url_without_a_password(bundle: Path, tmp_path: Path, url:
     line = refused(bundle, "--mqtt", url, "--port", "0", "--state", tmp_path)
     assert said in line
     assert "secret" not in line
+
+
+def test_a_state_is_a_text_that_a_message_can_have() -> None:
+    assert state_of([{"item": 7, "title": "half \ud83d of it"}, {"item": 8}]) == "half \\ud83d of it"
+    assert state_of([{"item": "x" * 300}]) == "x" * 255
+    assert state_of([]) == "none"
