@@ -47,8 +47,8 @@ static void linear(const er_model *model, const uint8_t *history, uint32_t n, fl
         memset(vector, 0, d * sizeof *vector);
         for (uint32_t in = 0; in < d; in++) {
             size_t first = (size_t)in * d;
-            if (model->matrix_in_bytes)
-                for (uint32_t at = 0; at < d; at++) row[at] = (float)(((const uint8_t *)model->matrix)[first + at] - 128);
+            const uint8_t *codes = (const uint8_t *)model->matrix + first;
+            for (uint32_t at = 0; model->matrix_in_bytes && at < d; at++) row[at] = (float)(codes[at] - 128);
             if (model->matrix_in_bytes) er_add(vector, row, sums[in] * model->matrix_scale, d);
             else er_add(vector, (const float *)model->matrix + first, sums[in], d);
         }
