@@ -27,6 +27,9 @@ EXPORTED = (
 )
 STACK, OWN = 64 << 10, 128 << 10
 """Bytes of the stack, and of stack and constants: `OWN_PAGES` of kernel.ts."""
+SMALLER = ("-disable-lsr", "-enable-pre=0", "-inline-threshold=-20")
+"""Of LLVM: no pointers of loops beside their index, no copies of code for values that are known on some paths, and
+functions inlined only where that saves bytes."""
 FEATURES = ("simd", "bulk-memory", "nontrapping-float-to-int", "sign-ext", "mutable-globals")
 
 
@@ -36,7 +39,8 @@ def compiling(target: Path) -> list[str]:
     The platform has sha256, signatures and deflate, and messages are JavaScript's. A tile of 4,096 rows, the scores of
     which stay in the cache, reads longer stretches of each column: fp32 takes half the time of 512 rows.
     """
-    flags = ["-target", "wasm32-freestanding", "-std=c99", "-Oz", "-Xclang", "-Oz", "-fno-inline"]
+    flags = ["-target", "wasm32-freestanding", "-std=c99", "-Oz", "-Xclang", "-Oz"]
+    flags += [word for option in SMALLER for word in ("-mllvm", option)]
     flags += [
         "-msimd128",
         "-mbulk-memory",

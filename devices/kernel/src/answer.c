@@ -19,7 +19,8 @@ size_t er_work_size(const er_model *model) {
     return lay_out(model, NULL, &work);
 }
 
-static er_status begin(const er_model *model, void *memory, size_t size, er_work *work) {
+static er_status begin(const er_model *model, uint32_t k, void *memory, size_t size, er_work *work) {
+    if (k < 1 || k > model->facts.items) return ER_K;
     if ((uintptr_t)memory % 8) return ER_ALIGNMENT;
     if (memory == NULL || size < lay_out(model, memory, work)) return ER_MEMORY;
     memset(work->out, 0, (model->facts.items + 7) / 8);
@@ -229,8 +230,7 @@ er_status er_recommend(const er_model *model, const er_request *request, uint32_
                        uint32_t *found, void *memory, size_t size) {
     er_work work;
     bool is_empty;
-    if (k < 1 || k > model->facts.items) return ER_K;
-    ER_TRY(begin(model, memory, size, &work));
+    ER_TRY(begin(model, k, memory, size, &work));
     ER_TRY(subject(model, request, &work, &is_empty));
     ER_TRY(limit(model, request, &work));
     if (is_empty) return model->popular ? rank_popular(model, &work, k, items, scores, found) : ER_EMPTY;
@@ -256,9 +256,8 @@ er_status er_similar(const er_model *model, int32_t item, const er_request *requ
                      float *scores, uint32_t *found, void *memory, size_t size) {
     er_work work;
     if (model->norms == NULL) return ER_NO_SIMILAR;
-    if (k < 1 || k > model->facts.items) return ER_K;
+    ER_TRY(begin(model, k, memory, size, &work));
     ER_TRY(check_rows(model, &item, 1));
-    ER_TRY(begin(model, memory, size, &work));
     ER_TRY(limit(model, request, &work));
     mark(work.out, &item, 1);
     work.query.scored = false;
@@ -274,8 +273,7 @@ er_status er_popular(const er_model *model, const er_request *request, uint32_t 
                      uint32_t *found, void *memory, size_t size) {
     er_work work;
     if (model->popular == NULL) return ER_NO_POPULAR;
-    if (k < 1 || k > model->facts.items) return ER_K;
-    ER_TRY(begin(model, memory, size, &work));
+    ER_TRY(begin(model, k, memory, size, &work));
     ER_TRY(limit(model, request, &work));
     return rank_popular(model, &work, k, items, scores, found);
 }
@@ -284,7 +282,7 @@ er_status er_score(const er_model *model, const er_request *request, const int32
                    void *memory, size_t size) {
     er_work work;
     bool is_empty;
-    ER_TRY(begin(model, memory, size, &work));
+    ER_TRY(begin(model, 1, memory, size, &work));
     ER_TRY(subject(model, request, &work, &is_empty));
     ER_TRY(check_rows(model, rows, n));
     bool by_stretch = model->lookup.layout == ER_CSC && !model->has_scorer; /* a search of each row would take longer */
@@ -307,7 +305,7 @@ er_status er_encode(const er_model *model, const er_request *request, float *vec
     er_work work;
     if (!model->facts.takes_vectors) return ER_NO_ENCODE;
     if (request->history == NULL || request->vector || request->user != -1) return ER_REQUEST;
-    ER_TRY(begin(model, memory, size, &work));
+    ER_TRY(begin(model, 1, memory, size, &work));
     ER_TRY(check_rows(model, request->history, request->n_history));
     mark(work.out, request->history, request->n_history);
     return er_encoded(model, &work, model->facts.items - left(model, &work), vector);

@@ -7,13 +7,6 @@ static float inner(const float *one, const float *other, uint32_t d) {
     return sum;
 }
 
-static void decoded(const er_model *model, uint32_t row, float *values) {
-    float scale = er_row_scale(&model->lookup, row);
-    er_row(&model->lookup, row, values);
-    if (model->lookup.integer)
-        for (uint32_t at = 0; at < model->facts.d; at++) values[at] *= scale;
-}
-
 /* base^power of a whole number above 0, to about 1e-13: no library is needed for it. */
 static double power_of(double base, double power) {
     int exponent = 0;
@@ -41,8 +34,8 @@ static void linear(const er_model *model, const uint8_t *history, uint32_t n, fl
         } else {
             weight = ((const float *)model->weights)[one];
         }
-        decoded(model, one, row);
-        for (uint32_t at = 0; at < d; at++) sums[at] += weight * row[at];
+        er_scaled_row(&model->lookup, one, row);
+        er_add(sums, row, weight, d);
     }
     if (model->power != 0 && n > 1) {
         float share = (float)power_of((double)n, model->power);
@@ -52,24 +45,21 @@ static void linear(const er_model *model, const uint8_t *history, uint32_t n, fl
         memcpy(vector, sums, d * sizeof *sums);
     } else {
         memset(vector, 0, d * sizeof *vector);
-        for (uint32_t in = 0; in < d; in++)
-            for (uint32_t at = 0; at < d; at++) {
-                size_t place = (size_t)in * d + at;
-                vector[at] +=
-                    sums[in] * (model->matrix_in_bytes
-                                    ? (float)(((const uint8_t *)model->matrix)[place] - 128) * model->matrix_scale
-                                    : ((const float *)model->matrix)[place]);
-            }
+        for (uint32_t in = 0; in < d; in++) {
+            size_t first = (size_t)in * d;
+            const uint8_t *codes = (const uint8_t *)model->matrix + first;
+            for (uint32_t at = 0; model->matrix_in_bytes && at < d; at++) row[at] = (float)(codes[at] - 128);
+            if (model->matrix_in_bytes) er_add(vector, row, sums[in] * model->matrix_scale, d);
+            else er_add(vector, (const float *)model->matrix + first, sums[in], d);
+        }
     }
-    if (model->bias)
-        for (uint32_t at = 0; at < d; at++) vector[at] += model->bias[at];
+    if (model->bias) er_add(vector, model->bias, 1, d);
 }
 
 static void through_root(const er_model *model, const float *in, float *out) {
     uint32_t d = model->facts.d;
     memset(out, 0, d * sizeof *out);
-    for (uint32_t one = 0; one < d; one++)
-        for (uint32_t at = 0; at < d; at++) out[at] += in[one] * model->root[(size_t)one * d + at];
+    for (uint32_t one = 0; one < d; one++) er_add(out, model->root + (size_t)one * d, in[one], d);
 }
 
 /* (I + R X'X R) z = (1 + alpha) / alpha R X' 1 by conjugate gradient, and u = R z. */
@@ -80,8 +70,8 @@ static void least_squares(const er_model *model, const uint8_t *history, float *
     memset(sums, 0, d * sizeof *sums);
     memset(vector, 0, d * sizeof *vector);
     for (uint32_t one = 0; er_next(history, model->facts.items, &one); one++) {
-        decoded(model, one, row);
-        for (uint32_t at = 0; at < d; at++) sums[at] += row[at];
+        er_scaled_row(&model->lookup, one, row);
+        er_add(sums, row, 1, d);
     }
     through_root(model, sums, left);
     memcpy(direction, left, d * sizeof *left);
@@ -90,14 +80,14 @@ static void least_squares(const er_model *model, const uint8_t *history, float *
         through_root(model, direction, turned);
         memset(sums, 0, d * sizeof *sums);
         for (uint32_t one = 0; er_next(history, model->facts.items, &one); one++) {
-            decoded(model, one, row);
-            float product = inner(row, turned, d);
-            for (uint32_t at = 0; at < d; at++) sums[at] += product * row[at];
+            er_scaled_row(&model->lookup, one, row);
+            er_add(sums, row, inner(row, turned, d), d);
         }
         through_root(model, sums, image);
-        for (uint32_t at = 0; at < d; at++) image[at] += direction[at];
+        er_add(image, direction, 1, d);
         float whole = inner(direction, image, d), length = error / (whole > tiny ? whole : tiny), before = error;
-        for (uint32_t at = 0; at < d; at++) vector[at] += length * direction[at], left[at] -= length * image[at];
+        er_add(vector, direction, length, d);
+        er_add(left, image, -length, d);
         error = inner(left, left, d);
         float share = error / (before > tiny ? before : tiny);
         for (uint32_t at = 0; at < d; at++) direction[at] = left[at] + share * direction[at];

@@ -173,12 +173,8 @@ static int64_t number_of(const er_ids *ids, uint32_t one, uint32_t inside) {
 }
 
 static int64_t plain_number(const er_ids *ids, uint32_t row) {
-    switch (ids->ids.type) {
-    case ER_U8: return ((const uint8_t *)ids->ids.data)[row];
-    case ER_U16: return ((const uint16_t *)ids->ids.data)[row];
-    case ER_U32: return ((const uint32_t *)ids->ids.data)[row];
-    default: return ((const int64_t *)ids->ids.data)[row];
-    }
+    uint32_t size = ids->ids.type == ER_I64 ? 8 : (uint32_t)ids->ids.type; /* of ER_U8, ER_U16 and ER_U32 */
+    return (int64_t)little((const uint8_t *)ids->ids.data + (size_t)row * size, size);
 }
 
 static const uint8_t *plain_text(const er_section *texts, const er_section *offsets, uint32_t row, size_t *length) {

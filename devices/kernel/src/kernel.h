@@ -213,7 +213,7 @@ er_status er_check_about(er_json manifest);
 er_status er_parse_version(er_json manifest, uint32_t *major, uint32_t *minor);
 
 /* table.c: `is_csc` is of items that have a second copy, whose layout and blocks the manifest describes */
-er_status er_open_table(const er_tables *tables, const char *name, er_json side, const char *precision, bool is_csc,
+er_status er_open_table(const er_tables *tables, const char *name, er_json side, er_json precision, bool is_csc,
                         uint32_t d, bool by_column, uint32_t major, er_table *table, er_arena *arena);
 
 /* ids.c */
@@ -226,6 +226,10 @@ float er_value(const er_table *table, const er_block *block, size_t index);
 const er_block *er_block_of(const er_table *table, uint32_t row);
 void er_row(const er_table *table, uint32_t row, float *values);
 float er_row_scale(const er_table *table, uint32_t row);
+/* A row with its scale. */
+void er_scaled_row(const er_table *table, uint32_t row, float *values);
+/* Add `by` times n numbers to as many sums. */
+void er_add(float *restrict sums, const float *restrict values, float by, uint32_t n);
 
 /* What is multiplied with rows: codes where items are integers. */
 typedef struct er_query {

@@ -142,6 +142,13 @@ static er_status open_popular(const bundle *from, er_json encoder, er_model *mod
     return ER_OK;
 }
 
+/* Go on without memory, so that a refusal comes before the caller gives more, and that all of it is counted. */
+#define ER_TRY_ON(call)                                                                                                \
+    do {                                                                                                               \
+        er_status er_tried = (call);                                                                                   \
+        if (er_tried != ER_OK && er_tried != ER_MEMORY) return er_tried;                                               \
+    } while (0)
+
 /* All but the signature; the model and what it points to are taken from the arena. */
 static er_status parse(const bundle *from, const er_source *source, er_arena *arena, const er_model **opened) {
     er_json manifest = from->manifest, items = er_json_get(manifest, "items"), users = er_json_get(manifest, "users");
@@ -149,7 +156,6 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     const er_tables *tables = &from->tables;
     er_section found;
     uint64_t d, rollback = 0, head;
-    char precision[32];
     er_facts facts = {0};
     ER_TRY(er_parse_version(manifest, &facts.major, &facts.minor));
     ER_TRY(er_check_files(manifest, &head));
@@ -165,9 +171,8 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     if (!er_json_whole(er_json_get(manifest, "d"), UINT32_MAX, &d) || d == 0) return ER_MANIFEST;
     if (d > ER_DIMENSIONS) return ER_UNSUPPORTED;
     facts.d = (uint32_t)d;
-    if (er_json_text(er_json_get(manifest, "precision"), precision, sizeof precision) == SIZE_MAX) return ER_MANIFEST;
-    er_json layout = er_json_get(manifest, "layout");
-    if (layout.at == NULL || *layout.at != '"') return ER_MANIFEST;
+    er_json precision = er_json_get(manifest, "precision"), layout = er_json_get(manifest, "layout");
+    if (precision.at == NULL || *precision.at != '"' || layout.at == NULL || *layout.at != '"') return ER_MANIFEST;
     bool has_users = users.at && *users.at == '{';
     if (!has_users && !er_json_null(users)) return ER_MANIFEST;
     if (has_users != er_json_null(encoder) || (!has_users && (encoder.at == NULL || *encoder.at != '{')))
@@ -178,30 +183,21 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     facts.has_similar = er_json_get(er_json_get(manifest, "graphs"), "similar").at != NULL;
 
     er_model *model = er_take(arena, sizeof *model), nothing;
-    bool too_small = arena->used > arena->size;
-    if (too_small) model = &nothing;
+    if (model == NULL) model = &nothing;
     memset(model, 0, sizeof *model);
     model->facts = facts;
     bool has_scorer = scorer.at && !er_json_null(scorer), by_column = !has_scorer, second = er_has(tables, "l");
     if (second && !er_json_is(layout, "csc")) return ER_MANIFEST;
-    er_status status =
-        er_open_table(tables, "i", items, precision, second, facts.d, by_column, facts.major, &model->items, arena);
-    if (status != ER_OK && status != ER_MEMORY) return status;
-    too_small |= status == ER_MEMORY;
-    model->lookup = model->items;
-    if (second) {
-        status =
-            er_open_table(tables, "l", items, precision, false, facts.d, false, facts.major, &model->lookup, arena);
-        if (status != ER_OK && status != ER_MEMORY) return status;
-        too_small |= status == ER_MEMORY;
+    er_table *into[] = {&model->items, second ? &model->lookup : NULL, has_users ? &model->users : NULL};
+    for (int one = 0; one < 3; one++) {
+        char name[] = {"ilu"[one], 0};
+        if (into[one] == NULL) continue;
+        ER_TRY_ON(er_open_table(tables, name, one == 2 ? users : items, precision, second && one == 0, facts.d,
+                                by_column && one == 0, facts.major, into[one], arena));
     }
-    if (has_users) {
-        status = er_open_table(tables, "u", users, precision, false, facts.d, false, facts.major, &model->users, arena);
-        if (status != ER_OK && status != ER_MEMORY) return status;
-        too_small |= status == ER_MEMORY;
-        if (model->users.layout == ER_CSC) return ER_MANIFEST;
-    }
-    if (too_small) return ER_MEMORY;
+    if (model->users.layout == ER_CSC) return ER_MANIFEST;
+    if (!second) model->lookup = model->items;
+    if (arena->used > arena->size) return ER_MEMORY;
     if (model->items.rows != model->lookup.rows || model->items.integer != model->lookup.integer) return ER_SECTION;
     model->facts.items = model->items.rows, model->facts.users = model->users.rows;
     er_table *sides[] = {&model->lookup, &model->users};
@@ -209,9 +205,7 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
         er_ids *ids = &model->ids[side];
         ER_TRY(parse_ids(side ? users : items, facts.major, &ids->form));
         ids->rows = sides[side]->rows, ids->n_blocks = sides[side]->n_blocks, ids->rows_of = sides[side]->blocks;
-        status = er_open_ids(tables, side ? ER_USER : ER_ITEM, facts.major, ids, arena);
-        if (status != ER_OK && status != ER_MEMORY) return status;
-        too_small |= status == ER_MEMORY;
+        ER_TRY_ON(er_open_ids(tables, side ? ER_USER : ER_ITEM, facts.major, ids, arena));
     }
     model->facts.item_ids = model->ids[0].form, model->facts.user_ids = model->ids[1].form;
     if (!has_users) ER_TRY(open_encoder(from, encoder, model));
@@ -238,13 +232,13 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
     bool bounded = model->items.layout == ER_ELL || (model->items.layout == ER_BLOCKED && by_column);
     if (bounded && !has_scorer && model->items.n_blocks > 1 && model->items.rows >= ER_LARGE) {
         float *bounds = er_take(arena, 2 * (uint64_t)model->items.n_blocks * sizeof *bounds);
-        if (bounds == NULL || too_small) return ER_MEMORY;
+        if (bounds == NULL) return ER_MEMORY;
         er_find_bounds(model, bounds);
         model->bounds = bounds;
     }
 #endif
     *opened = model;
-    return too_small ? ER_MEMORY : ER_OK;
+    return arena->used > arena->size ? ER_MEMORY : ER_OK;
 }
 
 #if ER_ONE_FILE

@@ -88,3 +88,13 @@ float er_row_scale(const er_table *table, uint32_t row) {
     float root = ((const uint8_t *)table->row_scales)[row], square = root * root;
     return square * square * (table->factors[0] / 4294967296.0f);
 }
+
+void er_scaled_row(const er_table *table, uint32_t row, float *values) {
+    float scale = er_row_scale(table, row);
+    er_row(table, row, values);
+    for (uint32_t at = 0; table->integer && at < table->d; at++) values[at] *= scale;
+}
+
+void er_add(float *restrict sums, const float *restrict values, float by, uint32_t n) {
+    for (uint32_t at = 0; at < n; at++) sums[at] += by * values[at];
+}

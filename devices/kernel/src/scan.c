@@ -57,15 +57,18 @@ bool er_query_of_row(const er_model *model, er_work *work, const er_table *table
     return (table->integer && model->items.integer) || er_query_of_values(model, work);
 }
 
+/* Add n inputs of a layer, of which `first` is the first, to its outputs. */
+static void add_layer(const er_layer *layer, uint32_t first, const float *in, uint32_t n, float *out) {
+    for (uint32_t one = 0; one < n; one++)
+        er_add(out, layer->weights + (size_t)(first + one) * layer->out, in[one], layer->out);
+}
+
 /* The scorer's first layer on the user's half, which all items share: work->spare. */
 void er_begin_scorer(const er_model *model, er_work *work) {
     const er_layer *first = &model->layers[0];
     if (!model->has_scorer) return;
     memcpy(work->spare, first->bias, first->out * sizeof(float));
-    for (uint32_t in = 0; in < first->in / 2; in++)
-        for (uint32_t out = 0; out < first->out; out++)
-            work->spare[out] +=
-                work->query.values[model->products + in] * first->weights[(size_t)in * first->out + out];
+    add_layer(first, 0, work->query.values + model->products, first->in / 2, work->spare);
 }
 
 static float scorer(const er_model *model, const er_work *work, const float *item) {
@@ -73,15 +76,12 @@ static float scorer(const er_model *model, const er_work *work, const float *ite
     uint32_t half = first->in / 2;
     float *now = work->spare + model->widest, *next = now + model->widest, score = 0;
     memcpy(now, work->spare, first->out * sizeof(float));
-    for (uint32_t in = 0; in < half; in++)
-        for (uint32_t out = 0; out < first->out; out++)
-            now[out] += item[model->products + in] * first->weights[(size_t)(half + in) * first->out + out];
+    add_layer(first, half, item + model->products, half, now);
     for (uint32_t number = 1; number < model->n_layers; number++) {
         const er_layer *layer = &model->layers[number];
         memcpy(next, layer->bias, layer->out * sizeof(float));
         for (uint32_t in = 0; in < layer->in; in++)
-            for (uint32_t out = 0; out < layer->out && now[in] > 0; out++)
-                next[out] += now[in] * layer->weights[(size_t)in * layer->out + out];
+            if (now[in] > 0) add_layer(layer, in, now + in, 1, next);
         float *before = now;
         now = next, next = before;
     }
@@ -93,17 +93,15 @@ static float scorer(const er_model *model, const er_work *work, const float *ite
 float er_score_row(const er_model *model, er_work *work, const er_table *table, uint32_t row) {
     const er_query *query = &work->query;
     uint32_t d = model->facts.d;
-    float scale = er_row_scale(table, row);
-    er_row(table, row, work->row);
     if (query->scored && model->has_scorer) {
-        if (table->integer)
-            for (uint32_t at = 0; at < d; at++) work->row[at] *= scale;
+        er_scaled_row(table, row, work->row);
         return scorer(model, work, work->row);
     }
+    er_row(table, row, work->row);
     if (table->integer) {
         int32_t sum = 0;
         for (uint32_t at = 0; at < d; at++) sum += (int32_t)work->row[at] * query->codes[at];
-        return (float)sum * scale * query->scale;
+        return (float)sum * er_row_scale(table, row) * query->scale;
     }
     float sum = 0;
     for (uint32_t at = 0; at < d; at++) sum += work->row[at] * query->values[at];

@@ -7,16 +7,10 @@ static const struct {
 } LAYOUTS[] = {{"dense", ER_BLOCKED}, {"mixed", ER_BLOCKED}, {"ell", ER_ELL},
                {"csr", ER_CSR},       {"csc", ER_CSC},       {"bitmask", ER_BITMASK}};
 
-static uint32_t bits_named(const char *precision) {
-    static const struct {
-        const char name[5];
-        uint32_t bits;
-    } known[] = {{"fp32", 32}, {"fp16", 16}, {"int8", 8}, {"int4", 4}, {"int2", 2}};
-    for (size_t one = 0; one < sizeof known / sizeof *known; one++) {
-        size_t at = 0;
-        while (known[one].name[at] && known[one].name[at] == precision[at]) at++;
-        if (!known[one].name[at] && !precision[at]) return known[one].bits;
-    }
+static uint32_t bits_named(er_json precision) {
+    static const char *const known[] = {"int2", "int4", "int8", "fp16", "fp32"};
+    for (uint32_t one = 0; one < 5; one++)
+        if (er_json_is(precision, known[one])) return 2u << one;
     return 0;
 }
 
@@ -73,12 +67,11 @@ static er_status place_blocks(er_table *table, er_type type, uint32_t major, uin
 
 static er_status check_columns(const er_table *table, uint64_t count) {
     uint32_t most = 0;
-    if (table->wide_columns)
-        for (uint64_t at = 0; at < count; at++)
-            most = ((const uint16_t *)table->columns)[at] > most ? ((const uint16_t *)table->columns)[at] : most;
-    else
-        for (uint64_t at = 0; at < count; at++)
-            most = ((const uint8_t *)table->columns)[at] > most ? ((const uint8_t *)table->columns)[at] : most;
+    for (uint64_t at = 0; at < count; at++) {
+        uint32_t found =
+            table->wide_columns ? ((const uint16_t *)table->columns)[at] : ((const uint8_t *)table->columns)[at];
+        most = found > most ? found : most;
+    }
     return count == 0 || most < table->d ? ER_OK : ER_TABLES;
 }
 
@@ -133,7 +126,7 @@ static er_status open_scales(const er_tables *tables, const char *name, uint32_t
     return ER_OK;
 }
 
-er_status er_open_table(const er_tables *tables, const char *name, er_json side, const char *precision, bool is_csc,
+er_status er_open_table(const er_tables *tables, const char *name, er_json side, er_json precision, bool is_csc,
                         uint32_t d, bool by_column, uint32_t major, er_table *table, er_arena *arena) {
     er_section values, found;
     uint64_t entries, n_values = 0;

@@ -9,7 +9,7 @@ import type { Bytes, Stream } from "./source.ts";
 export interface Tools {
   streamOf(body: ReadableStream<Uint8Array>): Stream;
   jsonObject(content: Bytes): Record<string, unknown>;
-  limits: typeof specified;
+  limits: Pick<typeof specified, "major" | "manifest_bytes" | "head_bytes">;
   BundleError: typeof EdgeRecError;
 }
 

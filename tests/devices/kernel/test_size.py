@@ -22,7 +22,7 @@ TARGET = (
     "-fno-inline-functions",
 )
 NO_TABLES = ("-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
-LIMITS = {(): 40 << 10, ("-DER_SIGNATURES=0",): 32 << 10, ("-DER_SHA256=0",): 31 << 10}
+LIMITS = {(): 36 << 10, ("-DER_SIGNATURES=0",): 31 << 10, ("-DER_SHA256=0",): 30 << 10}
 """Bytes of code and constants, by what is left out."""
 ALLOCATED = 2
 
