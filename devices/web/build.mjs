@@ -30,7 +30,7 @@ const replacing = (name, by) => ({
 });
 /** Replaces the host of pages by Node's. */
 const nodeHost = replacing("host", "host-node");
-/** Of the specification, what remains to be checked beside the kernel: packed.ts names it in its `Tools`. */
+/** Of the specification, what remains to be checked in addition to the kernel: packed.ts names it in its `Tools`. */
 const fewLimits = {
   name: "few limits",
   setup: ({ onLoad }) =>

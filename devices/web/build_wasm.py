@@ -28,8 +28,8 @@ EXPORTED = (
 STACK, OWN = 64 << 10, 128 << 10
 """Bytes of the stack, and of stack and constants: `OWN_PAGES` of kernel.ts."""
 SMALLER = ("-disable-lsr", "-enable-pre=0", "-inline-threshold=-20")
-"""Of LLVM: no pointers of loops beside their index, no copies of code for values that are known on some paths, and
-functions inlined only where that saves bytes."""
+"""Options of LLVM: no pointers of loops in addition to their index, no copies of code for values that are known on some
+paths, and functions inlined only where that saves bytes."""
 FEATURES = ("simd", "bulk-memory", "nontrapping-float-to-int", "sign-ext", "mutable-globals")
 
 

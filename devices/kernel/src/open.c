@@ -142,7 +142,7 @@ static er_status open_popular(const bundle *from, er_json encoder, er_model *mod
     return ER_OK;
 }
 
-/* Go on without memory, so that a refusal comes before the caller gives more, and that all of it is counted. */
+/* Continue without memory, so that a refusal comes before the caller gives more, and that all of it is counted. */
 #define ER_TRY_ON(call)                                                                                                \
     do {                                                                                                               \
         er_status er_tried = (call);                                                                                   \
