@@ -289,8 +289,10 @@ class Fit:
         for candidate in range(self._at.loop["candidate"], len(self._candidates)):
             trainer = self._start(candidate, final=False)
             loop = self._at.loop
-            if self._backbone.starts_trained and loop["epoch"] == 0:
+            if self._backbone.starts_trained and loop["epoch"] == 0 and "peak" not in loop:
                 self._measure(trainer, {})
+                self._at.trainer = trainer.state()
+                self._save()
             while not self._is_over(loop):
                 values = trainer.epoch()
                 loop["epoch"] += 1

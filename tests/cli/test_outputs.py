@@ -129,6 +129,8 @@ OTHERWISE = {
     "apply": {"bundle", "patch", "trusted"},  # changes BUNDLE itself, which is what it is for
     "unpack": {"file", "out"},  # into a folder that is new or empty: test_stored.py
     "data build": {"out", "item_attributes"},  # into a folder of its own: test_build.py
+    # reads these, and writes the folder of --state: tests/serve
+    "serve": {"cert", "key", "mqtt_password_file", "name", "page", "state", "token_file", "trusted"},
     "keys new": {"key"},  # replaces nothing: test_signatures.py
 }
 """Commands that write by a rule of their own, which the tests named hold."""

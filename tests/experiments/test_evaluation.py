@@ -29,5 +29,7 @@ def test_every_command_is_measured_and_an_evaluation_tells_its_quality(tmp_path:
 
 
 def test_a_command_that_fails_is_named() -> None:
-    with pytest.raises(BenchError, match=r"'edgerec train nowhere .*' failed: Error: 'nowhere' is neither"):
+    with pytest.raises(
+        BenchError, match=r"'edgerec train nowhere .*' failed: Error: there is no file, folder or named set"
+    ):
         evaluation.measure("nowhere")

