@@ -67,7 +67,7 @@ def _paths() -> Iterator[Recipe]:
         yield Recipe(CODED, 64, "popularity", within=True, precision=precision)
 
 
-@experiment("fit", needs_out=True)
+@experiment("fit_paths", needs_out=True)
 @click.option("--data", default="ml-100k", show_default=True, metavar="NAMES", help="Data sets, separated by commas.")
 @click.option("--sizes", default="64KiB,256KiB,1MiB", show_default=True, help="Sizes of whole bundles.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Splits and trainings; 0, 1, ...")
