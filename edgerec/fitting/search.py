@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 from edgerec.api import train
 from edgerec.data import Interactions, SplitSpec
@@ -150,39 +150,30 @@ class Search:
         if self.study.trials:
             self.show("continuing", note=f"continuing after {len(self.study.trials)} finished trainings")
         try:
-            while (trials is None or len(self.study.trials) < trials) and self.has_time(for_trial=True):
-                if (recipe := self.next_recipe()) is None:
-                    break
-                self._try(recipe, sizes)
-        except OutOfTimeError:
-            pass
+            with suppress(OutOfTimeError):
+                while (trials is None or len(self.study.trials) < trials) and self.has_time(for_trial=True):
+                    if (recipe := self.next_recipe()) is None:
+                        break
+                    self._try(recipe, sizes)
+            with suppress(OutOfTimeError):
+                for number, split in self._missing_repeats():
+                    if not self.has_time():
+                        break
+                    self._repeat(number, split, sizes)
         except KeyboardInterrupt:
-            return self._stopped()
-        try:
-            for number, split in self._missing_repeats():
-                self._repeat(number, split, sizes)
-        except OutOfTimeError:
-            pass
-        except KeyboardInterrupt:
-            return self._stopped()
+            if self.best() is None:
+                raise
+            text = "stopping: the best so far is trained on all data; Ctrl-C again quits without a bundle"
+            self.show("stopping", note=text)
+            return True
         return False
 
-    def _stopped(self) -> bool:
-        """Say what follows Ctrl-C, and return True. Raises KeyboardInterrupt before the first bundle."""
-        if self.best() is None:
-            raise KeyboardInterrupt
-        text = "stopping: the best so far is trained on all data; Ctrl-C again quits without a bundle"
-        self.show("stopping", note=text)
-        return True
-
-    def _missing_repeats(self) -> Iterator[tuple[int, int]]:
-        """Yield the trials to repeat, by number, and the number of the split, as long as there is time."""
+    def _missing_repeats(self) -> list[tuple[int, int]]:
+        """Return the number of each trial to repeat, and that of the split."""
         finalists = self._finalists()
         known = {(one.trial, one.split) for one in self.study.repeats}
-        for split in range(1, self.repeats + 1) if len(finalists) > 1 else ():
-            for number in finalists:
-                if (number, split) not in known and self.has_time():
-                    yield number, split
+        splits = range(1, self.repeats + 1) if len(finalists) > 1 else ()
+        return [(number, split) for split in splits for number in finalists if (number, split) not in known]
 
     def next_recipe(self) -> Recipe | None:
         """Return the recipe to try next; None if nothing is left."""
@@ -268,10 +259,9 @@ class Search:
         best = self.best()
         if self._end is None or best is None:
             return True
-        seconds = [self.study.trials[number].seconds for number in self._finalists()]
-        missing = self.repeats * len(seconds) - len(self.study.repeats) if len(seconds) > 1 else 0
-        repeating = max(missing, 0) * fmean(seconds) if for_trial else 0.0
-        return self._end - time.monotonic() > RESERVE * self.study.trials[best.trial].seconds + repeating
+        trials = self.study.trials
+        repeating = sum(trials[number].seconds for number, _ in self._missing_repeats()) if for_trial else 0.0
+        return self._end - time.monotonic() > RESERVE * trials[best.trial].seconds + repeating
 
     def _try(self, recipe: Recipe, sizes: list[int]) -> None:
         """Train a recipe, export and measure its bundles, and record the trial."""
