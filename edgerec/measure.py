@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,8 @@ from edgerec.data.stream import among
 from edgerec.errors import BundleError, DataError, RequestError
 from edgerec.files import storage_failure
 from edgerec.models.scorer import NeuMFScorer
-from edgerec.runtime import Recommender
+from edgerec.runtime import Recommendation, Recommender
+from edgerec.runtime.ids import RawId
 from edgerec.runtime.ranking import padded
 from edgerec.tables import CodedTable
 from edgerec.tables.codes import in_int8
@@ -180,6 +181,13 @@ def _user_vectors(run: Run, history: Interactions, items: NDArray[np.float32]) -
         raise DataError("the run has neither users nor an encoder of users; train it again")
     users = run.encoder.users(history, items)
     return in_int8(users) if isinstance(run.items, CodedTable) else users
+
+
+def recommend_to(model: Recommender, user: RawId, history: Sequence[RawId], k: int) -> list[Recommendation]:
+    """Return what a bundle recommends to a user of the data: by its user table, or from the history."""
+    if model.n_users:
+        return model.recommend(user, k, exclude=history)
+    return model.recommend(history=history, k=k)
 
 
 def bundle_rankings(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions, Sample, Split, SplitSpec, metrics_of_rankings, popularity_of, tested_rows
 from edgerec.data import split as split_interactions
-from edgerec.measure import KS, bundle_rankings
+from edgerec.measure import KS, bundle_rankings, recommend_to
 from edgerec.runtime import Recommender
 
 MOST_USERS = 4000
@@ -50,11 +50,8 @@ class ValidationTest:
         for number in range(WARM + TIMED):
             row = int(rows[number % rows.size])
             history = ids[seen.items_of(row)].tolist()
-            user = users[row].item() if users.dtype.kind in "iu" else str(users[row])
+            user = users[row].item()
             started = time.perf_counter()
-            if model.n_users:
-                model.recommend(user, min(20, model.n_items), exclude=history)
-            else:
-                model.recommend(history=history, k=min(20, model.n_items))
+            recommend_to(model, user, history, min(20, model.n_items))
             taken.append(time.perf_counter() - started)
         return round(1000 * median(taken[WARM:]), 4)

@@ -11,6 +11,7 @@ import numpy as np
 from edgerec.budget import format_bytes, front
 from edgerec.data import Interactions
 from edgerec.fitting import Exported, Fitted, Study
+from edgerec.measure import recommend_to
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import FILE_NAME, Manifest, section_name
 from edgerec_bench.record import now
@@ -121,12 +122,7 @@ def examples(model: Recommender, interactions: Interactions) -> list[tuple[list[
         if interactions.timestamps is not None:
             items = items[np.argsort(interactions.timestamps[span], kind="stable")]
         history = interactions.item_ids[items].tolist()
-        user = interactions.user_ids[row].item() if model.n_users else None
-        answer = (
-            model.recommend(user, ANSWERS, exclude=history)
-            if user is not None
-            else model.recommend(history=history, k=ANSWERS)
-        )
+        answer = recommend_to(model, interactions.user_ids[row].item(), history, ANSWERS)
         latest = [str(by_id[item] or item) for item in history[::-1][:HISTORY]]
         found.append((latest, [str(by_id[one.item] or one.item) for one in answer]))
     return found
