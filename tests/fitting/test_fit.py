@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ from edgerec.api import train
 from edgerec.cli.app import group
 from edgerec.data import Interactions, split, synthetic
 from edgerec.errors import BenchError, BudgetError, BundleError, DataError, OutputError, RequestError, RunError
-from edgerec.fitting import Exported, FitProgress, Fitted, FitTrial, Recipe, Study, Variant, fit, fit_again
-from edgerec.fitting.recipes import Tried, next_recipe, usual_dimensions
-from edgerec.fitting.study import Repeat
+from edgerec.fitting import Exported, FitProgress, Fitted, FitTrial, Study, fit, fit_again
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
 from edgerec.runtime.patch import apply_patch
@@ -239,90 +236,6 @@ def test_a_strangers_folder_is_not_used(data: Interactions, tmp_path: Path) -> N
     with pytest.raises(OutputError, match=r"app\.fit"):
         fit(data, tmp_path / "app.bundle", max_bytes=SIZE, trials=1)
     assert (tmp_path / "app.fit" / "letter.txt").read_text() == "dear"
-
-
-def tried(*scores: tuple[Recipe, float | None]) -> list[Tried]:
-    return [Tried(recipe, score) for recipe, score in scores]
-
-
-def test_closed_forms_come_first_and_dimensions_follow_the_score() -> None:
-    first = Recipe("svd", 32)
-    assert usual_dimensions(4000, 65536) == 32
-    assert next_recipe([], 4000, 65536, None) == first
-    assert next_recipe([], 4000, 65536, True) == Recipe("ials", 32)  # svd has no users
-    found = tried((first, 0.2), (Recipe("ials", 32), 0.1))
-    coded = Recipe("lae", 64, "popularity", within=True, precision="int4")
-    assert next_recipe(found, 4000, 65536, None) == coded
-    found += tried((coded, 0.15))
-    assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 64)
-    found += tried((Recipe("svd", 64), 0.3))
-    assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 128)
-    found += tried((Recipe("svd", 128), 0.25))
-    assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 16)
-
-
-def test_a_short_training_that_disappoints_is_not_followed_by_a_whole_one() -> None:
-    found: list[Tried] = []
-    while (recipe := next_recipe(found, 4000, 65536, None)) is not None:
-        found += tried((recipe, {"svd": 0.3, "ials": 0.3, "mf": 0.28, "lae": 0.2}.get(recipe.backbone, 0.1)))
-    names = [one.recipe.name for one in found]
-    assert "mf 32" in names
-    assert "lightgcn 32" not in names
-    assert any("bet" in name for name in names)
-    assert names[-2:] == ["ngcf 32 16 epochs", "ncf 32 6 epochs"]
-    assert len(names) == len(set(names))
-
-
-def test_without_users_only_tables_of_items_are_trained_within_the_size() -> None:
-    found: list[Tried] = []
-    while (recipe := next_recipe(found, 4000, 65536, False)) is not None:
-        found += tried((recipe, 0.3))
-    assert {one.recipe.backbone for one in found if one.recipe.within} == {"svd", "lae"}
-
-
-def test_codes_that_are_the_best_are_tried_with_other_bits_and_dimensions() -> None:
-    found = tried((Recipe("svd", 16), 0.2), (Recipe("ials", 16), 0.1))
-    few = next_recipe(found, 4000, 40_000, False)
-    assert few is not None
-    assert few.precision == "int2"
-    found += tried((few, 0.3))
-    assert next_recipe(found, 4000, 40_000, False) == replace(few, precision="int4")
-
-
-def bundle(score: float, nbytes: int = 10, precision: str = "auto") -> Exported:
-    return Exported(Variant(False, precision), None, nbytes, {"ndcg@20": score}, 1.0)
-
-
-def test_the_best_of_several_splits_is_chosen() -> None:
-    """The luck of the first split counts once, and a round of repeats that was interrupted counts as far as it went."""
-    lucky, steady, rest = (FitTrial(Recipe("svd", d), [bundle(s)], 1.0) for d, s in ((8, 0.4), (16, 0.38), (32, 0.2)))
-    study = Study({}, "ndcg@20", [lucky, rest, steady])
-
-    def chosen() -> int:
-        best = study.best(max_bytes=20, max_ms=None)
-        assert best is not None
-        return best.trial
-
-    assert study.finalists(max_bytes=20, max_ms=None) == [0, 2, 1]
-    assert chosen() == 0
-    study.repeats.append(Repeat(0, 1, [bundle(0.3)], 1.0))
-    assert chosen() == 0  # nothing to compare it with
-    study.repeats.append(Repeat(2, 1, [bundle(0.39)], 1.0))
-    assert chosen() == 2
-    study.repeats.append(Repeat(1, 1, [bundle(0.9)], 1.0))
-    assert chosen() == 1
-    study.repeats.append(Repeat(0, 2, [], 1.0))  # it failed there
-    study.repeats.append(Repeat(2, 2, [bundle(0.9)], 1.0))
-    assert chosen() == 2
-    study.reject(2, "too large")
-    assert [one.trial for one in study.repeats] == [0, 1, 0]
-
-
-def test_the_knee_is_the_smallest_of_about_the_best_score() -> None:
-    bundles = [bundle(0.2, 10), bundle(0.397, 20), bundle(0.395, 25), bundle(0.4, 30)]
-    best = Study({}, "ndcg@20", [FitTrial(Recipe("svd", 8), bundles, 1.0)]).best(max_bytes=None, max_ms=None)
-    assert best is not None
-    assert (best.bundle, best.limit) == (bundles[1], 20)
 
 
 def test_the_command_writes_a_page_with_commands(command_line: CommandLine, tmp_path: Path) -> None:
