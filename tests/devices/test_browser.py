@@ -24,7 +24,7 @@ import pytest
 
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
-from edgerec_bench import Settings, bench_request, read_results
+from edgerec_bench import read_results
 from edgerec_devices import open_device
 from edgerec_devices.web import chromium
 from edgerec_devices.web import files as web_files
@@ -33,7 +33,7 @@ from edgerec_devices.web.server import OTHER, OVER, WebServer
 from tests.conftest import CommandLine
 from tests.devices.conftest import awaited
 from tests.devices.netlog import log_flags, requested
-from tests.devices.web import BUNDLES, QUICK, large_bundle, need, questions
+from tests.devices.web import BUNDLES, QUICK, benched, large_bundle, need, questions
 
 MIXED = BUNDLES / "mixed-fp32-users"
 ONCE: dict[str, Any] = {**QUICK, "task": "bundle", "scenarios": ["recommend"]}
@@ -54,16 +54,11 @@ def browser(ready: None) -> Iterator[Browser]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixed-fp32-users", "csc-int8-ials"])
 def test_a_real_bench(browser: Browser, name: str) -> None:
-    scenarios = ("recommend", "score", "lookup", "history", "sustained")
-    settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
-    result = bench_request(BUNDLES / name, settings, device=browser)
-    encodes = name.endswith("ials")
-    assert result.measured.scenarios == ("recommend", "score 20", "lookup", *(["history"] if encodes else []))
+    result = benched(browser, name)
     (process,) = result.measured.processes
     for figure in ("wasm_heap", "page"):
         assert process.memory[figure] >= process.bare[figure] > 0
     assert process.verify_ms is not None
-    assert process.sustained[0].count > 0
     device = result.device
     assert (device["runtime"], device["provider"], device["ort_telemetry"]) == ("browser", "wasm", "off")
     assert device["onnxruntime"] == web_files.version()

@@ -13,14 +13,14 @@ import pytest
 
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec.runtime import Recommender
-from edgerec_bench import Settings, bench, bench_request
+from edgerec_bench import bench
 from edgerec_devices import open_device
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.files import Package, packages, runtime_folder, set_up
 from edgerec_devices.web.node import Node
 from tests.devices.conftest import write_script
 from tests.devices.exchanges import CheckedNode
-from tests.devices.web import BUNDLES, QUICK, damaged, large_bundle, need, questions
+from tests.devices.web import BUNDLES, QUICK, benched, damaged, large_bundle, need, questions
 from tests.vectors.check import names
 
 ROOT = Path(__file__).parents[2]
@@ -49,15 +49,11 @@ def test_every_layout_and_precision_answers_as_numpy_does(node: Node) -> None:
 
 @pytest.mark.slow
 def test_a_real_bench(node: Node) -> None:
-    scenarios = ("recommend", "score", "lookup", "history", "load", "sustained")
-    settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
-    result = bench_request(BUNDLES / "csr-fp32-ials", settings, device=node)
-    assert result.measured.scenarios == ("recommend", "score 20", "lookup", "history")
+    result = benched(node, "csr-fp32-ials", "load")
     (process,) = result.measured.processes
     assert process.memory["wasm_heap"] >= process.bare["wasm_heap"] > 0
     assert process.verify_ms is not None
     assert process.warm_because
-    assert process.sustained[0].count > 0
     device = result.device
     assert (device["runtime"], device["provider"], device["ort_telemetry"]) == ("node", "wasm", "off")
     assert device["onnxruntime"] == web_files.version()

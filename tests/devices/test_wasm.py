@@ -11,7 +11,7 @@ from edgerec_bench import Settings, bench_request
 from edgerec_devices import open_device
 from edgerec_devices.protocol import Device
 from tests.devices.kernel.conftest import is_refused
-from tests.devices.web import BUNDLES, large_bundle, need_programs, questions
+from tests.devices.web import BUNDLES, benched, large_bundle, need_programs, questions
 from tests.vectors.cases import cases
 
 TAKEN = [case.name for case in cases() if not is_refused(case.version, case.options.precision)]
@@ -41,14 +41,9 @@ def test_it_answers_as_numpy_does(device: Device) -> None:
 
 @pytest.mark.parametrize("name", ["v2-lists-users", "csr-fp32-ials"])
 def test_a_real_bench(device: Device, name: str) -> None:
-    scenarios = ("recommend", "score", "lookup", "history", "sustained")
-    settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
-    result = bench_request(BUNDLES / name, settings, device=device)
-    encodes = name.endswith("ials")
-    assert result.measured.scenarios == ("recommend", "score 20", "lookup", *(["history"] if encodes else []))
+    result = benched(device, name)
     (process,) = result.measured.processes
     assert process.memory["wasm_heap"] > process.bare["wasm_heap"] == 0
-    assert process.sustained[0].count > 0
     facts = result.device
     assert facts["provider"] == "kernel"
     assert len(facts["edgerec_kernel"]) == 12

@@ -20,6 +20,8 @@ from edgerec.errors import BenchError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.tables import DenseTable
+from edgerec_bench import Result, Settings, bench_request
+from edgerec_devices import Device
 from edgerec_devices.protocol import silent
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.files import Package
@@ -98,6 +100,18 @@ def lacking(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(f"NOT TESTED: {reason}")
+
+
+def benched(device: Device, name: str, *more: str) -> Result:
+    """A short bench of a bundle of the vectors in one process: the usual calls, `more`, and sustained ones."""
+    scenarios = ("recommend", "score", "lookup", "history", *more, "sustained")
+    settings = Settings(1, 5, 0.0, 10, 5, 5, (20,), scenarios=scenarios, sustained_seconds=0.1)
+    result = bench_request(BUNDLES / name, settings, device=device)
+    encodes = name.endswith("ials")
+    assert result.measured.scenarios == ("recommend", "score 20", "lookup", *(["history"] if encodes else []))
+    (process,) = result.measured.processes
+    assert process.sustained[0].count > 0
+    return result
 
 
 class Question(NamedTuple):

@@ -42,7 +42,7 @@ def trained(data: Interactions, budget: str = "4B/row", **settings: Any) -> Run:
 
 
 def objective(data: Interactions, vectors: Vectors) -> float:
-    """What iALS minimises, for users solved from the items: a sum over all cells, and ridges."""
+    """The objective of iALS for users solved from the items: a sum over all cells, and ridges."""
     users = LeastSquaresEncoder(ALPHA, REG).users(data, vectors.items).astype(np.float64)
     scores, observed = users @ vectors.items.T, data.matrix().toarray()
     ridge = REG * (np.square(users).sum() + np.square(vectors.items).sum())

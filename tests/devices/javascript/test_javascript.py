@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from edgerec.runtime.manifest import MOST_BYTES as MOST_MANIFEST_BYTES
 from edgerec.runtime.manifest import MOST_GRAPH_BYTES
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.static_site import StaticServer
-from tests.devices.chrome import Chrome, Page, chrome
+from tests.devices.chrome import Chrome, Page
 from tests.devices.web import BUNDLES, hostile_graphs, native, need, not_finite
 from tests.vectors.check import FOLDER, names
 
@@ -33,12 +32,6 @@ def ready() -> None:
     need("node", "chromium")
 
 
-@pytest.fixture(scope="module")
-def browser(ready: None) -> Iterator[Chrome]:
-    with chrome() as running:
-        yield running
-
-
 def node(*arguments: str | Path) -> str:
     """What a program of Node prints."""
     done = subprocess.run(["node", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300)
@@ -49,9 +42,13 @@ def node(*arguments: str | Path) -> str:
 def module(code: str) -> str:
     """The JSON that a module prints with `tell(value)`; `edgerec`, `runtime` and `vectors` are there."""
     runtime = web_files.installed() / "ort.node.min.mjs"
+    return module_of(LIBRARY, f"import * as runtime from {json.dumps(runtime.as_uri())};\n{code}")
+
+
+def module_of(library: Path, code: str) -> str:
+    """The same of a module with this library as `edgerec`, and without `runtime`."""
     head = (
-        f"import * as edgerec from {json.dumps(LIBRARY.as_uri())};\n"
-        f"import * as runtime from {json.dumps(runtime.as_uri())};\n"
+        f"import * as edgerec from {json.dumps(library.as_uri())};\n"
         f"const vectors = {json.dumps(str(BUNDLES))};\n"
         "const tell = (value) => console.log(JSON.stringify(value, (_, v) => typeof v === 'bigint' ? `${v}n` : v));\n"
         "const fails = (promise) => promise.then(() => 'no error', (e) => `${e.name}: ${e.message}`);\n"

@@ -17,8 +17,8 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.stored import pack
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.static_site import StaticServer
-from tests.devices.chrome import Chrome, chrome
-from tests.devices.javascript.test_javascript import node
+from tests.devices.chrome import Chrome
+from tests.devices.javascript.test_javascript import module_of, node
 from tests.devices.javascript.workerd import worker
 from tests.devices.kernel.conftest import KERNEL, is_refused, second_version
 from tests.devices.web import BUNDLES, need_programs
@@ -32,9 +32,9 @@ DIST = web_files.DIST
 WASM = DIST / "edgerec-kernel.wasm"
 LIBRARY = DIST / "edgerec-kernel-node.mjs"
 MODULES = ("edgerec-kernel.mjs", "edgerec-packed.mjs", "edgerec-session.mjs", "edgerec-signature.mjs")
-"""What a page loads, at once and on first use; patches apart."""
+"""Files that a page loads, at once and on first use, without those for patches."""
 MOST_BYTES, MOST_COMPRESSED = 40_000, 20_480
-"""Of the module and its WebAssembly, and of both compressed by gzip."""
+"""Bytes of the module with its WebAssembly, and of both compressed by gzip."""
 REFUSED = [case.name for case in cases() if is_refused(case.version, case.options.precision)]
 TAKEN = [case.name for case in cases() if case.name not in REFUSED]
 
@@ -44,21 +44,9 @@ def ready() -> None:
     need_programs("node", "chromium")
 
 
-@pytest.fixture(scope="module")
-def browser(ready: None) -> Iterator[Chrome]:
-    with chrome() as running:
-        yield running
-
-
 def module(code: str) -> list[object]:
-    """The JSON values that a module prints with `tell(value)`, a line each; `edgerec` and `vectors` are there."""
-    head = (
-        f"import * as edgerec from {json.dumps(LIBRARY.as_uri())};\n"
-        f"const vectors = {json.dumps(str(BUNDLES))};\n"
-        "const tell = (value) => console.log(JSON.stringify(value));\n"
-        "const fails = (promise) => promise.then(() => 'no error', (e) => `${e.name}: ${e.message}`);\n"
-    )
-    return [json.loads(line) for line in node("--input-type=module", "-e", head + code).splitlines()]
+    """The JSON values that a module with the kernel prints, as `module_of` says."""
+    return [json.loads(line) for line in module_of(LIBRARY, code).splitlines()]
 
 
 def test_it_is_small() -> None:
@@ -98,8 +86,8 @@ def check(folder: Path, wanted: list[str], place: str) -> list[object]:
 
 
 def test_the_vectors_in_node(ready: None) -> None:
-    told = node(FOLDER / "check.mjs", LIBRARY, "-", *TAKEN)
-    assert told.splitlines()[-1] == f"{len(TAKEN)} vectors, 0 failures", told
+    printed = node(FOLDER / "check.mjs", LIBRARY, "-", *TAKEN)
+    assert printed.splitlines()[-1] == f"{len(TAKEN)} vectors, 0 failures", printed
 
 
 def test_integers_of_version_2_in_node(ready: None, second_version: Path) -> None:
@@ -107,11 +95,11 @@ def test_integers_of_version_2_in_node(ready: None, second_version: Path) -> Non
 
 
 def test_integers_of_version_1_are_refused_by_name(ready: None) -> None:
-    told = module(
+    printed = module(
         f"for (const name of {json.dumps(REFUSED)}) tell(await fails(edgerec.load(`${{vectors}}/${{name}}`)));\n"
     )
     said = "BundleError: integers of version 1.0 need onnxruntime; export the bundle again, as version 2.0"
-    assert told == [said] * len(REFUSED)
+    assert printed == [said] * len(REFUSED)
 
 
 def test_the_vectors_in_one_file(ready: None, second_version: Path, tmp_path: Path) -> None:
@@ -182,7 +170,7 @@ def test_an_edge_worker_answers_a_request(edge: str) -> None:
 
 
 def test_a_memory_holds_the_tables_once_and_does_not_grow(ready: None, tmp_path: Path) -> None:
-    """Tables are read where they lie: beside them there is what a request takes."""
+    """Tables are read where they lie, so that memory holds them and the work of a request."""
     import numpy as np
 
     from edgerec_export import export, from_arrays
@@ -191,7 +179,7 @@ def test_a_memory_holds_the_tables_once_and_does_not_grow(ready: None, tmp_path:
     items, users = rng.standard_normal((50_000, 64), np.float32), rng.standard_normal((40, 64), np.float32)
     bundle = export(from_arrays(items, users), tmp_path / "b", verify=False).folder
     (tables,) = bundle.glob("tables-*")
-    told = module(
+    printed = module(
         "const memories = []; const Memory = WebAssembly.Memory;\n"
         "WebAssembly.Memory = class extends Memory { constructor(...a) { super(...a); memories.push(this); } };\n"
         f"const model = await edgerec.load({json.dumps(str(bundle))});\n"
@@ -203,7 +191,7 @@ def test_a_memory_holds_the_tables_once_and_does_not_grow(ready: None, tmp_path:
         "tell(sizes()); await model.close();\n"
         "tell(await fails(model.recommend({ user: 1, k: 3 })));\n"
     )
-    before, found, after, closed = told
+    before, found, after, closed = printed
     assert found == 50_000
     assert before == after
     assert isinstance(before, list)
@@ -214,17 +202,17 @@ def test_a_memory_holds_the_tables_once_and_does_not_grow(ready: None, tmp_path:
 
 def test_what_is_missing_is_named(ready: None, tmp_path: Path) -> None:
     (tmp_path / "none.wasm").write_bytes(b"")
-    told = module(
+    printed = module(
         f"const kernel = {json.dumps(str(tmp_path / 'none.wasm'))};\n"
         "tell(await fails(edgerec.load(`${vectors}/titles`, { kernel })));\n"
         "tell(await fails(edgerec.load(`${vectors}/none`)));\n"
         "const model = await edgerec.load(`${vectors}/no-similar`); const [item] = model.items();\n"
         "tell(await fails(model.similar(item, 3))); tell(await fails(model.encode([item])));\n"
     )
-    assert str(told[0]).startswith("MissingError: the kernel cannot be loaded (")
-    assert str(told[1]).startswith("BundleError: ")
-    assert told[2] == "RequestError: this bundle has no 'similar' graph: it was exported without"
-    assert str(told[3]).startswith("RequestError: ")
+    assert str(printed[0]).startswith("MissingError: the kernel cannot be loaded (")
+    assert str(printed[1]).startswith("BundleError: ")
+    assert printed[2] == "RequestError: this bundle has no 'similar' graph: it was exported without"
+    assert str(printed[3]).startswith("RequestError: ")
 
 
 def test_damaged_bundles_are_refused_by_named_errors(ready: None) -> None:

@@ -100,7 +100,7 @@ class NodeWot:
 
 
 def awaited(holds: Callable[[], Any], seconds: float = 60) -> bool:
-    """Whether something comes to hold while others work."""
+    """Wait until something holds; False if it does not in the time."""
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
         time.sleep(0.05)

@@ -59,8 +59,8 @@ def test_the_schema_of_w3c(serve: Serve, bundle: Path, tokens: Path, secured: bo
 def test_the_assertions_of_the_playground(
     serve: Serve, bundle: Path, users: Path, films: Path, tokens: Path, node: Path
 ) -> None:
-    """Of descriptions of bundles with users and without, of a server of both, and of the Thing Model, which the
-    playground fetches too, and compares with what says that it is of this type."""
+    """The playground checks descriptions of bundles with users and without, and of a server of both. It fetches the
+    Thing Model too, and compares it with the descriptions that name it."""
     two = serve(f"films={bundle}", f"books={users}", "--token-file", tokens)
     one = serve(films / "new.bundle")
     lines: list[dict[str, Any]] = [{"td": description(two, "/films"), "assert": True}]
@@ -102,7 +102,7 @@ def test_node_wot_calls_every_action(serve: Serve, bundle: Path, films: Path, to
 
 
 async def thingctx_calls(td: dict[str, Any], calls: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What thingctx reads, is answered and hears, by property, action and event."""
+    """Read, call and hear everything by thingctx; return what came, by property, action and event."""
     binding = HttpBinding(credentials={td["id"]: TOKEN})
     async with ThingClient(tds=[td], bindings=[binding], validate=True) as client:
         found = {name.rpartition("__")[2]: await client.read_property(name) for name in client.list_properties()}
@@ -170,7 +170,7 @@ def test_node_wot_hears_every_event_with_its_token(
 
 
 def test_node_wot_hears_every_event(serve: Serve, bundle: Path, films: Path, node: Path, tmp_path: Path) -> None:
-    """Of a server without tokens, since node-wot's streams of events send none: patches are found in a folder."""
+    """The server has no tokens, since node-wot's streams of events send none; it finds patches in a folder."""
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     served = serve(bundle, "--watch", inbox, "--watch-every", "0.2")
