@@ -18,7 +18,7 @@ from edgerec.fitting.validation import MOST_USERS, ValidationTest
 from edgerec.runtime import Recommender
 from edgerec.runtime.stored import SUFFIX
 from edgerec.training import Run, Step
-from edgerec_export import Source, export, from_run
+from edgerec_export import ExportStep, Source, export, from_run
 
 PLAIN = {"fp16": 2.0, "int8": 1.0, "int4": 0.5}
 """Precisions of whole tables that are tried along with fitted ones, with the bytes of a value."""
@@ -91,7 +91,7 @@ class Limits:
 
 
 class OutOfTimeError(Exception):
-    """Raised in a training that would end after the time."""
+    """Raised in a training or an export that would end after the time."""
 
 
 class Search:
@@ -204,9 +204,11 @@ class Search:
         for share in OTHER_SIZES:
             self.show(f"{share:g} of the size")
             try:
-                one = self._measured(source, variant, int(share * limit), self._test)
+                one = self._measured(source, variant, int(share * limit), self._test, self.has_time)
             except BudgetError:
                 continue
+            except OutOfTimeError:
+                break
             if not found or one.nbytes > found[-1].nbytes:
                 found.append(one)
         self.study.sizes = found
@@ -266,17 +268,15 @@ class Search:
     def _try(self, recipe: Recipe, sizes: list[int]) -> None:
         """Train a recipe, export and measure its bundles, and record the trial."""
         started, place, before = time.monotonic(), self.folder / "trial", self.best()
-        bundles: list[Exported] = []
         failure = ""
         self.show(recipe.name)
         try:
-            run = self.train(recipe, self._data, self._spec, place, go_on=lambda: self.has_time(for_trial=True))
-            bundles = list(self._bundles(run, recipe, sizes, self._test))
+            bundles = self._tried(recipe, self._spec, self._test, sizes, lambda: self.has_time(for_trial=True))
             failure = "" if bundles else "no bundle of its tables is within the limits"
         except BenchError:
             raise  # the device is lost, and no recipe can be blamed
         except (EdgeRecError, MemoryError) as error:
-            failure = str(error) or "out of memory"
+            bundles, failure = [], str(error) or "out of memory"
         trial = FitTrial(recipe, bundles, round(time.monotonic() - started, 3), failure)
         self.study.trials.append(trial)
         self.study.final = None
@@ -291,18 +291,16 @@ class Search:
     def _repeat(self, number: int, split: int, sizes: list[int]) -> None:
         """Repeat a trial on another split, and record it. Raises OutOfTimeError."""
         recipe, started, place = self.study.trials[number].recipe, time.monotonic(), self.folder / "trial"
-        name, before = f"{recipe.name}, split {split + 1}", self.best()
-        self.show(name)
+        before = self.best()
+        self.show(f"{recipe.name}, split {split + 1}")
         spec = replace(self._spec, seed=self._spec.seed + split)
-        bundles = list[Exported]()
+        test = ValidationTest.of(self._data, spec, self._sample_users)
         try:
-            run = self.train(recipe, self._data, spec, place, go_on=self.has_time)
-            test = ValidationTest.of(self._data, spec, self._sample_users)
-            bundles = list(self._bundles(run, recipe, sizes, test, only=self._near(number)))
+            bundles = self._tried(recipe, spec, test, sizes, self.has_time, only=self._near(number))
         except BenchError:
             raise
         except (EdgeRecError, MemoryError):
-            pass  # it has no bundle on this split, and is not chosen
+            bundles = []  # it has no bundle on this split, and is not chosen
         self.study.repeats.append(Repeat(number, split, bundles, round(time.monotonic() - started, 3)))
         self.study.final = None
         if (best := self.best()) is None or before is None or best.trial != before.trial:
@@ -310,6 +308,23 @@ class Search:
             shutil.rmtree(self.folder / "best", ignore_errors=True)
         self.study.save(self.folder)
         shutil.rmtree(place, ignore_errors=True)
+
+    def _tried(
+        self,
+        recipe: Recipe,
+        spec: SplitSpec,
+        test: ValidationTest,
+        sizes: list[int],
+        go_on: Callable[[], bool],
+        *,
+        only: Container[tuple[Variant, int | None]] | None = None,
+    ) -> list[Exported]:
+        """Return the measured bundles of a training on a split.
+
+        Raises EdgeRecError for a recipe that cannot be trained, BenchError for a lost device, OutOfTimeError.
+        """
+        run = self.train(recipe, self._data, spec, self.folder / "trial", go_on)
+        return list(self._bundles(run, recipe, sizes, test, go_on, only))
 
     def _finalists(self) -> list[int]:
         return self.study.finalists(max_bytes=self.limits.max_bytes, max_ms=self.limits.max_ms)
@@ -327,8 +342,8 @@ class Search:
         recipe: Recipe,
         sizes: list[int],
         test: ValidationTest,
-        *,
-        only: Container[tuple[Variant, int | None]] | None = None,
+        go_on: Callable[[], bool],
+        only: Container[tuple[Variant, int | None]] | None,
     ) -> Iterator[Exported]:
         """Yield the measured bundles of a run: with and without users, fitted, and in plain precisions."""
         source, limit = from_run(run), self.limits.max_bytes
@@ -341,13 +356,20 @@ class Search:
                         continue
                     self.show(f"{recipe.name}, {Variant(users, precision).name}")
                     try:
-                        yield self._measured(source, Variant(users, precision), size, test)
+                        yield self._measured(source, Variant(users, precision), size, test, go_on)
                     except BudgetError:
                         continue
 
-    def _measured(self, source: Source, variant: Variant, size: int | None, test: ValidationTest) -> Exported:
-        """Export a bundle and measure its answers."""
+    def _measured(
+        self, source: Source, variant: Variant, size: int | None, test: ValidationTest, go_on: Callable[[], bool]
+    ) -> Exported:
+        """Export a bundle and measure its answers. Raises OutOfTimeError before a step that `go_on` forbids."""
         limits = self.limits
+
+        def step(_: ExportStep) -> None:
+            if not go_on():
+                raise OutOfTimeError
+
         done = export(
             source,
             self._bundle,
@@ -359,6 +381,7 @@ class Search:
             ids=limits.ids,
             titles=limits.titles,
             verify=False,
+            progress=step,
         )
         with Recommender.load(self._bundle) as model:
             ms = test.latency(model) if self._latency is None else self._latency(self._bundle)

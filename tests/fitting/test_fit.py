@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -319,6 +320,25 @@ def test_new_items_may_take_a_larger_size_and_a_refused_call_continues(short: Fi
     assert (tmp_path / "week2.fit" / "final" / "run.json").exists()
     assert refusal.value.smallest is not None
     assert fit_again(newer, out, short.out, max_bytes=refusal.value.smallest).nbytes <= refusal.value.smallest
+
+
+def test_the_time_ends_an_export_too(data: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour passes while the second training's first bundle is measured: its other bundles are not exported."""
+    calls, finished, passed = list[Path](), list[FitTrial](), [0.0]
+    monkeypatch.setattr("edgerec.fitting.search.time", SimpleNamespace(monotonic=lambda: passed[0]))
+
+    def latency(path: Path) -> float:
+        calls.append(path)
+        passed[0] = 3600.0 if finished else 0.0
+        return 1.0
+
+    def progress(state: FitProgress) -> None:
+        finished.extend([state.finished] if state.finished else [])
+
+    found = fit(data, tmp_path / "app.bundle", max_bytes=SIZE, minutes=5, latency=latency, progress=progress)
+    first = found.study.trials[0]
+    assert [found.recipe] == [trial.recipe for trial in found.study.trials]
+    assert len(calls) == len(first.bundles) + 1
 
 
 def test_a_device_decides_what_is_fast_enough(data: Interactions, tmp_path: Path) -> None:
