@@ -378,13 +378,23 @@ def remove(path: Path) -> None:
 
 def cache_folder(name: str) -> Path:
     """Return edgerec/NAME in the user's cache folder, for files that can be downloaded or built again."""
+    return _user_folder("Caches", "XDG_CACHE_HOME", ".cache") / name
+
+
+def state_folder(name: str) -> Path:
+    """Return edgerec/NAME in the user's folder for the state of programs; systemd's is used if a service has one."""
+    of_service = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(of_service or _user_folder("Application Support", "XDG_STATE_HOME", ".local/state"), name)
+
+
+def _user_folder(of_macos: str, variable: str, of_home: str) -> Path:
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = Path.home() / "Library" / of_macos
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "edgerec" / name
+        base = os.environ.get(variable) or Path.home() / of_home
+    return Path(base) / "edgerec"
 
 
 def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:

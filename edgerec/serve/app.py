@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -28,7 +28,7 @@ from edgerec.serve import description
 from edgerec.serve.answers import answer, problem, problem_of
 from edgerec.serve.description import MODEL_PATH, RIGHTS, STREAM, TD_TYPE, TM_TYPE, TOPICS, thing_model
 from edgerec.serve.guard import middleware_of
-from edgerec.serve.limits import Rates, RefusedError, Slots, body_of, json_of
+from edgerec.serve.limits import Rates, RefusedError, Slots, body_of, client_of, json_of
 from edgerec.serve.openapi import openapi
 from edgerec.serve.operations import CONTENT_TYPE, Stats, log, log_failure, metrics
 from edgerec.serve.page import Page, page_files
@@ -39,10 +39,13 @@ from edgerec.serve.updates import Updater, most_patch_bytes
 
 HEARTBEAT_S = 15.0
 """Seconds between the comments of a stream without events, which keep proxies from closing it."""
+MOST_PATCHES = 4
+"""Patches that arrive or wait at once."""
 STATS_S = 10.0
 """Seconds between the values that observers of 'stats' get."""
 
 Task = Callable[[], Coroutine[Any, Any, None]]
+Place = Callable[[], AbstractContextManager[None]]
 Handler = Callable[[Request, Holder], Awaitable[Response]]
 
 
@@ -69,7 +72,11 @@ class Server:
         self.requests = Slots(self.settings.concurrency, "requests")
         # More threads than processors would only wait for one another, and keep the loop from its turn.
         self.workers = anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
-        self.streams = Slots(self.settings.concurrency, "streams of events")
+        # Each token can observe, whatever the others do.
+        share = max(1, self.settings.concurrency // self.tokens.readers)
+        self.streams = Slots(self.settings.concurrency, "streams of events", share)
+        # A patch takes memory while it arrives, and they are applied one after the other.
+        self.patches = Slots(MOST_PATCHES, "patches")
 
 
 def app_of(server: Server) -> Starlette:
@@ -178,7 +185,7 @@ def _route(
 
 def _holder(server: Server, request: Request, right: str | None) -> Holder:
     """Return the sender of a request. Raises RefusedError for too many requests, an unknown token, a missing right."""
-    client = request.client.host if request.client else ""
+    client = client_of(request.client.host) if request.client else ""
     holder = server.tokens.holder(request.headers.get("authorization"))
     # Wrong tokens are counted by address, so that guessing is limited too.
     server.rates.take(client if holder is None or not server.tokens.needed else holder.digest)
@@ -320,7 +327,7 @@ def _kind(request: Request) -> str:
 
 async def apply_patch(thing: Thing, request: Request, holder: Holder) -> Response:
     server = server_of(request)
-    with server.requests.taken():
+    with server.patches.taken():
         most = most_patch_bytes(thing)
         if _kind(request) == "application/octet-stream":
             patch = await body_of(request, most)
@@ -347,7 +354,7 @@ async def observe(thing: Thing, topic: str, request: Request, holder: Holder) ->
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
         return Response(headers=headers, media_type=STREAM)
-    server.streams.check()
+    server.streams.check(holder.digest)
 
     async def lines() -> AsyncIterator[bytes]:
         yield b": open\n\n"
@@ -356,7 +363,7 @@ async def observe(thing: Thing, topic: str, request: Request, holder: Holder) ->
         async for value in thing.topics[topic].observe(HEARTBEAT_S):
             yield b": here\n\n" if value is None else _event(value)
 
-    return Stream(lines(), server.streams, headers, STREAM)
+    return Stream(lines(), partial(server.streams.taken, holder.digest), headers, STREAM)
 
 
 async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Response:
@@ -365,7 +372,7 @@ async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Re
     server = server_of(request)
     if request.method == "HEAD":
         return Response(media_type="application/json")
-    server.streams.check()
+    server.streams.check(holder.digest)
 
     async def text() -> AsyncIterator[bytes]:
         yield b" "
@@ -374,18 +381,20 @@ async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Re
             if value is not None:
                 return
 
-    return Stream(text(), server.streams, {"Cache-Control": "no-store"}, "application/json")
+    return Stream(
+        text(), partial(server.streams.taken, holder.digest), {"Cache-Control": "no-store"}, "application/json"
+    )
 
 
 class Stream(StreamingResponse):
     """A stream of events, which takes a place as long as it is sent."""
 
-    def __init__(self, lines: AsyncIterator[bytes], places: Slots, headers: Mapping[str, str], kind: str) -> None:
+    def __init__(self, lines: AsyncIterator[bytes], place: Place, headers: Mapping[str, str], kind: str) -> None:
         super().__init__(lines, headers=headers, media_type=kind)
-        self._places = places
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._places.taken():
+        with self._place():
             await super().__call__(scope, receive, send)
 
 

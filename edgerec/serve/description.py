@@ -32,6 +32,8 @@ MOST_LISTED = 10_000
 """Maximum number of items of `exclude` and `allow`."""
 RIGHTS = {"feedback": "feedback", "history": "feedback", "forget": "feedback", "applyPatch": "update", "undo": "update"}
 """Rights that actions need; the others need 'read'."""
+ITEMS = {"recommend", "similar", "score", "feedback", "history", "forget"}
+"""Actions that take or name items."""
 
 Json = dict[str, Any]
 
@@ -57,6 +59,7 @@ class Catalogue:
     Attributes:
         sha256: its version.
         item, user: JSON types of ids, 'integer' or 'string'; the user's is None for a bundle without users.
+        names: a sentence on what items are called, if that is not by ids of their own.
         similar: True if the bundle says which items are similar.
         examples: ids of some items.
     """
@@ -64,6 +67,7 @@ class Catalogue:
     sha256: str
     item: str
     user: str | None
+    names: str
     items: int
     similar: bool
     examples: Sequence[int | str]
@@ -102,6 +106,8 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     for name in ("recommend", "similar"):
         if name in actions and most_k < 10:
             actions[name]["input"]["properties"]["k"]["default"] = most_k
+    for name in ITEMS & actions.keys():
+        actions[name]["description"] += catalogue.names
     for name, example in _examples(catalogue, most_k).items():
         if name in actions:
             actions[name]["input"]["examples"] = [example]
