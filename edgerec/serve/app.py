@@ -72,6 +72,9 @@ class Server:
         self.requests = Slots(self.settings.concurrency, "requests")
         # More threads than processors would only wait for one another, and keep the loop from its turn.
         self.workers = anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
+        # Changes of sessions wait for the disk, one after the other: answers that need none of it do not wait for them.
+        self.writes = Slots(max(1, self.settings.concurrency // 4), "changes of sessions")
+        self.writer = anyio.CapacityLimiter(1)
         # Each token can observe, whatever the others do.
         share = max(1, self.settings.concurrency // self.tokens.readers)
         self.streams = Slots(self.settings.concurrency, "streams of events", share)
@@ -305,8 +308,10 @@ async def act(thing: Thing, action: str, request: Request, holder: Holder) -> Re
     server = server_of(request)
     content = await body_of(request, server.settings.max_body)
     given = _json_body(request, content)
-    with server.requests.taken():
-        return answer(await anyio.to_thread.run_sync(thing.act, action, given, holder, limiter=server.workers))
+    writes = action in ("feedback", "forget")
+    with (server.writes if writes else server.requests).taken():
+        limiter = server.writer if writes else server.workers
+        return answer(await anyio.to_thread.run_sync(thing.act, action, given, holder, limiter=limiter))
 
 
 def _json_body(request: Request, content: bytes) -> Any:

@@ -8,14 +8,16 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from edgerec.files import locked
 from edgerec.serve.limits import Rates, RefusedError, client_of
 from edgerec.signatures import new_key
-from tests.serve.conftest import FEEDBACK, OTHER, READ, UPDATE, Serve, Served, refused
+from tests.serve.conftest import FEEDBACK, OTHER, READ, UPDATE, Serve, Served, refused, until
 
 
 @pytest.fixture
@@ -209,6 +211,20 @@ def test_a_task_that_fails_ends_nothing_else(serve: Serve, bundle: Path, tmp_pat
     assert served.stop() == 0
     events = [json.loads(line)["event"] for line in served.log]
     assert (events.count("task failed"), events.count("update refused")) == (1, 1)
+
+
+def test_a_slow_disk_delays_no_recommendation(serve: Serve, bundle: Path, tmp_path: Path) -> None:
+    """Feedback waits for the lock of its folder, as it would for a disk; what is too much of it is refused."""
+    served = serve(f"films={bundle}", "--concurrency", "16")
+    one = {"session": "a", "item": item_of(served)}
+    assert served.act("feedback", one).status == 200
+    (folder,) = (tmp_path / "state" / "sessions" / "films").iterdir()
+    with ThreadPoolExecutor(12) as pool:
+        with locked(folder):
+            waiting = [pool.submit(served.act, "feedback", one) for _ in range(12)]
+            until(lambda: sum(one.done() for one in waiting) == 8)
+            assert served.act("recommend").status == 200
+        assert sorted(one.result().status for one in waiting) == [200] * 4 + [503] * 8
 
 
 def test_nothing_of_a_user_is_logged(serve: Serve, bundle: Path, token_file: Path) -> None:
