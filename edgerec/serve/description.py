@@ -32,8 +32,6 @@ MOST_LISTED = 10_000
 """Maximum number of items of `exclude` and `allow`."""
 RIGHTS = {"feedback": "feedback", "history": "feedback", "forget": "feedback", "applyPatch": "update", "undo": "update"}
 """Rights that actions need; the others need 'read'."""
-ITEMS = {"recommend", "similar", "score", "feedback", "history", "forget"}
-"""Actions that take or name items."""
 
 Json = dict[str, Any]
 
@@ -59,7 +57,7 @@ class Catalogue:
     Attributes:
         sha256: its version.
         item, user: JSON types of ids, 'integer' or 'string'; the user's is None for a bundle without users.
-        names: a sentence on what items are called, if that is not by ids of their own.
+        names: a description of what items are called.
         similar: True if the bundle says which items are similar.
         examples: ids of some items.
     """
@@ -96,6 +94,7 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     found: Json = _filled(model, values)
     for schema in _ids(found, "Item"):
         schema["type"] = catalogue.item
+        schema.setdefault("description", catalogue.names)
     for schema in _ids(found, "User"):
         schema["type"] = catalogue.user or "string"
     actions: Json = found["actions"]
@@ -106,8 +105,6 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     for name in ("recommend", "similar"):
         if name in actions and most_k < 10:
             actions[name]["input"]["properties"]["k"]["default"] = most_k
-    for name in ITEMS & actions.keys():
-        actions[name]["description"] += catalogue.names
     for name, example in _examples(catalogue, most_k).items():
         if name in actions:
             actions[name]["input"]["examples"] = [example]

@@ -49,7 +49,9 @@ class Listener(socket.socket):
         with suppress(ImportError):  # Windows
             import resource
 
-            self._most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if files != resource.RLIM_INFINITY:
+                self._most = min(MOST_CONNECTIONS, files // 2)
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Return a new connection. Raises ConnectionAbortedError if there are too many: asyncio tries again."""

@@ -75,7 +75,7 @@ def built(settings: Settings) -> Server:
         things[name] = Thing(name, of, folder, settings, sessions, tokens.rights)
     if settings.page is not None and (file := next((one for one in places.values() if one.is_file()), None)):
         raise ServeError(f"--page reads a bundle in a folder, and {file} is one file; run 'edgerec unpack' first")
-    updaters = {name: Updater(thing, settings, state) for name, thing in things.items()}
+    updaters = {name: Updater(thing, settings, private_folder(state / "updates")) for name, thing in things.items()}
     own = _id(state)
     ids = {name: uuid.uuid5(own, name).urn for name in things} | {"": own.urn}
     server = Server(settings, things, updaters, tokens, ids, title)

@@ -27,8 +27,8 @@ _WAITING = 16
 """Events that wait for a slow observer; older ones are dropped."""
 LISTS = ("exclude", "allow")
 _NAMES = {
-    "hash64": " Answers name an item by the hash of its id, 16 hexadecimal digits; requests take the id or the hash.",
-    "none": " Items are known by their rows in this version of the bundle; the file of --id-map has their ids.",
+    "hash64": "Id of the item, or the hash of its id, 16 hexadecimal digits; answers have the hash.",
+    "none": "Row of the item in this version of the bundle; the file of --id-map has the ids.",
 }
 _NO_TITLES = " Answers have no titles."
 
@@ -227,7 +227,7 @@ def catalogue_of(model: Recommender) -> Catalogue:
         sha256=model.sha256,
         item=_type_of(manifest.items.ids),
         user=None if manifest.users is None else _type_of(manifest.users.ids),
-        names=_NAMES.get(manifest.items.ids, "") + ("" if model.metadata.titles else _NO_TITLES),
+        names=_NAMES.get(manifest.items.ids, "Id of the item.") + ("" if model.metadata.titles else _NO_TITLES),
         items=manifest.items.rows,
         similar="similar" in manifest.graphs,
         examples=model.item_ids(range(min(3, manifest.items.rows))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,7 +71,10 @@ class Updater:
         """Replace the bundle by one in one file, if its rollback index is not smaller than the current one."""
         thing = self.thing
         least = 0 if self._allow_rollback else thing.live.manifest.rollback_index
-        with tempfile.TemporaryDirectory(prefix=".update-", dir=self._scratch) as scratch:
+        with locked(self._scratch), tempfile.TemporaryDirectory(prefix=".update-", dir=self._scratch) as scratch:
+            for one in self._scratch.iterdir():
+                if one != Path(scratch):  # of a killed server
+                    shutil.rmtree(one, ignore_errors=True)
             file, folder = Path(scratch, "bundle"), Path(scratch, "folder")
             write_bytes(file, content)
             found = Recommender.load(file, trusted=self._trusted, min_rollback_index=least)

@@ -276,6 +276,9 @@ def test_bundles_of_a_folder_are_installed_if_they_are_trusted_and_newer(
     bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
     inbox = tmp_path / "inbox"
     inbox.mkdir()
+    killed = tmp_path / "state" / "updates" / ".update-killed"
+    killed.mkdir(parents=True)
+    (killed / "bundle").write_bytes(b"what a killed server unpacked")
     watched = ("--watch", inbox, "--watch-every", "0.2", "--trusted", signed / "mine.pub")
     served = serve(f"films={bundle}", "--token-file", token_file, *watched)
     served.token = UPDATE
@@ -294,6 +297,7 @@ def test_bundles_of_a_folder_are_installed_if_they_are_trusted_and_newer(
     assert Recommender.load(bundle).sha256 == sha256(served)
     assert served.act("undo").status == 409  # to a smaller rollback index
     assert served.stop() == 0
+    assert [*killed.parent.iterdir()] == []
     older = tmp_path / "older"
     older.mkdir()
     _drop(signed / "one.edgerec", older)

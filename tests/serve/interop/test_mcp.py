@@ -15,7 +15,6 @@ from mcp import Client, StdioServerParameters
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.ids import id_hash
-from edgerec.serve.description import thing_model
 from edgerec_export import export
 from tests.conftest import history_source
 from tests.serve.conftest import refused
@@ -104,14 +103,16 @@ def test_an_agent_reads_what_items_without_names_are_called(films: Path, tmp_pat
     digits = f"{id_hash('film-3é') % 2**64:016x}"
 
     async def use(client: Client) -> None:
-        about = {tool.name: str(tool.description) for tool in (await client.list_tools()).tools}
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         for thing, name in (
-            ("hashed", "by the hash of its id"),
-            ("rows", "by their rows in this version of the bundle"),
+            ("films", "Id of the item."),
+            ("hashed", "Id of the item, or the hash of its id, 16 hexadecimal digits; answers have the hash."),
+            ("rows", "Row of the item in this version of the bundle; the file of --id-map has the ids."),
         ):
-            assert name in about[f"{thing}-recommend"]
-            assert about[f"{thing}-feedback"].endswith(" Answers have no titles.")
-        assert about["films-recommend"] == thing_model()["actions"]["recommend"]["description"]
+            told = name if thing == "films" else f"{name} Answers have no titles."
+            recommend, similar = tools[f"{thing}-recommend"], tools[f"{thing}-similar"]
+            assert recommend.input_schema["properties"]["history"]["items"]["description"] == told
+            assert similar.input_schema["properties"]["item"]["description"] == told
         for one in ("film-3é", digits):  # a hash that was answered is taken
             found = await client.call_tool("hashed-recommend", {"history": [one], "k": 19})
             assert len({item["item"] for item in found.structured_content["items"]} - {digits}) == 19
