@@ -264,6 +264,14 @@ def test_the_state_folder_is_the_users(
     assert state_folder("serve") == Path.home() / place
 
 
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(StorageError, match="no home folder; set HOME or XDG_STATE_HOME"):
+        state_folder("serve")
+
+
 def test_synthetic_spellings() -> None:
     assert load_data("synthetic").fingerprint() == synthetic().fingerprint()
     assert load_data("synthetic:50x40x300@7").fingerprint() == synthetic(50, 40, 300, seed=7).fingerprint()
