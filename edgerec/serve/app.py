@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -19,13 +19,12 @@ import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from edgerec.errors import EdgeRecError, RequestError
 from edgerec.serve import description
-from edgerec.serve.answers import answer, problem, problem_of
+from edgerec.serve.answers import Stream, answer, problem, problem_of
 from edgerec.serve.description import MODEL_PATH, RIGHTS, STREAM, TD_TYPE, TM_TYPE, TOPICS, thing_model
 from edgerec.serve.guard import middleware_of
 from edgerec.serve.limits import Rates, RefusedError, Slots, body_of, client_of, json_of
@@ -45,7 +44,6 @@ STATS_S = 10.0
 """Seconds between the values that observers of 'stats' get."""
 
 Task = Callable[[], Coroutine[Any, Any, None]]
-Place = Callable[[], AbstractContextManager[None]]
 Handler = Callable[[Request, Holder], Awaitable[Response]]
 
 
@@ -389,18 +387,6 @@ async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Re
     return Stream(
         text(), partial(server.streams.taken, holder.digest), {"Cache-Control": "no-store"}, "application/json"
     )
-
-
-class Stream(StreamingResponse):
-    """A stream of events, which takes a place as long as it is sent."""
-
-    def __init__(self, lines: AsyncIterator[bytes], place: Place, headers: Mapping[str, str], kind: str) -> None:
-        super().__init__(lines, headers=headers, media_type=kind)
-        self._place = place
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._place():
-            await super().__call__(scope, receive, send)
 
 
 def _event(value: Any) -> bytes:
