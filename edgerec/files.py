@@ -377,14 +377,33 @@ def remove(path: Path) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Return edgerec/NAME in the user's cache folder, for files that can be downloaded or built again."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "edgerec" / name
+    """Return edgerec/NAME in the user's cache folder, for files that can be downloaded or built again.
+
+    Raises StorageError for a user without a home.
+    """
+    return _user_folder("Caches", "XDG_CACHE_HOME", ".cache") / name
+
+
+def state_folder(name: str) -> Path:
+    """Return edgerec/NAME in the user's folder for the state of programs, or NAME in systemd's of a service.
+
+    Raises StorageError for a user without a home.
+    """
+    of_service = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(of_service or _user_folder("Application Support", "XDG_STATE_HOME", ".local/state"), name)
+
+
+def _user_folder(of_macos: str, variable: str, of_home: str) -> Path:
+    try:
+        if sys.platform == "win32":
+            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / of_macos
+        else:
+            base = os.environ.get(variable) or Path.home() / of_home
+    except RuntimeError:  # a container's user may have none
+        raise StorageError(f"this user has no home folder; set HOME or {variable}") from None
+    return Path(base) / "edgerec"
 
 
 def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:

@@ -5,6 +5,7 @@ usage: python -m bench.experiments.serve_load [--minutes 10] [--connections 32] 
 One request is sent again and again, over connections that stay open: ten items for a history of ten, with titles.
 First the contenders are measured in rounds, interleaved: the bare `Recommender`, called in a process of its own by one
 thread; `edgerec serve`; and `serve_tutorial`, under uvicorn. Both servers run all the time, and one of them is idle.
+Where other work shares the processors, the processor time of an answer is what compares contenders.
 Then `edgerec serve` answers for minutes, while a patch is applied or undone every few seconds; each answer must be, in
 all ids, titles and scores, that of one of the two versions. Memory is flat if the median of the last tenth of the
 readings, one a second, equals that of the second tenth. The client is a process of its own (this one), on the same
@@ -24,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,11 +49,11 @@ def ask():
     return [(one.item, one.score, model.title(one.item)) for one in model.recommend(history=history, k=10)]
 for _ in range(50):
     ask()
-times, end = [], time.perf_counter() + float(sys.argv[3])
+times, end, before = [], time.perf_counter() + float(sys.argv[3]), time.process_time()
 while (now := time.perf_counter()) < end:
     ask()
     times.append(time.perf_counter() - now)
-print(json.dumps(times))
+print(json.dumps({"seconds": times, "cpu_s": time.process_time() - before}))
 """
 """The program that calls the bare runtime."""
 
@@ -69,15 +71,16 @@ class Load:
     answers: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
     lost: int = 0
 
-    def figures(self, wall_s: float) -> dict[str, float]:
-        """Return answers a second, and percentiles of their times."""
-        return _figures(self.seconds, wall_s)
+    def figures(self, wall_s: float, cpu_s: float | None = None) -> dict[str, float]:
+        """Return answers a second, percentiles of their times, and the processor time of one if it is given."""
+        return _figures(self.seconds, wall_s, cpu_s)
 
 
-def _figures(seconds: list[float], wall_s: float) -> dict[str, float]:
+def _figures(seconds: list[float], wall_s: float, cpu_s: float | None = None) -> dict[str, float]:
     times = 1e3 * np.array(seconds)
     p50, p99 = np.percentile(times, [50, 99]).tolist() if len(times) else (0.0, 0.0)
-    return {"per_second": len(seconds) / wall_s, "p50_ms": p50, "p99_ms": p99}
+    cpu = {} if cpu_s is None else {"cpu_ms": 1e3 * cpu_s / max(1, len(times))}
+    return {"per_second": len(seconds) / wall_s, "p50_ms": p50, "p99_ms": p99, **cpu}
 
 
 class _Connection(asyncio.Protocol):
@@ -128,8 +131,8 @@ async def _loaded(address: tuple[str, int], request: bytes, connections: int, se
 
 
 @contextmanager
-def tutorial(bundle: Path) -> Iterator[tuple[str, int]]:
-    """Run the FastAPI app until the block ends. Raises BenchError if it does not start."""
+def tutorial(bundle: Path) -> Iterator[tuple[int, tuple[str, int]]]:
+    """Run the FastAPI app until the block ends; yield its process and address. Raises BenchError if it cannot start."""
     command = [
         sys.executable,
         "-m",
@@ -147,7 +150,7 @@ def tutorial(bundle: Path) -> Iterator[tuple[str, int]]:
         for line in process.stderr:
             seen.append(line)
             if "running on http://127.0.0.1:" in line:
-                yield "127.0.0.1", int(line.partition("http://127.0.0.1:")[2].split()[0])
+                yield process.pid, ("127.0.0.1", int(line.partition("http://127.0.0.1:")[2].split()[0]))
                 return
         raise BenchError(f"the FastAPI app did not start (pip install fastapi): {''.join(seen)[-300:]}")
     finally:
@@ -162,18 +165,16 @@ def compare(
     body = json.dumps({"history": history, "k": K}).encode()
     host = "127.0.0.1"
     ours = http_request("POST", "/films/actions/recommend", host, body, served.tokens[0])
-    with tutorial(bundle) as other:
+    with tutorial(bundle) as (process, other):
         contenders: dict[str, Callable[[], dict[str, float]]] = {
             "bare Recommender": lambda: _bare(bundle, history, seconds)
         }
         for count in (1, connections):
-            for name, address, request in (
-                ("edgerec serve", served.address, ours),
-                ("FastAPI", other, http_request("POST", "/recommend", host, body)),
+            for name, pid, address, request in (
+                ("edgerec serve", served.process.pid, served.address, ours),
+                ("FastAPI", process, other, http_request("POST", "/recommend", host, body)),
             ):
-                contenders[f"{name}, {count} connections"] = lambda address=address, request=request, count=count: (  # type: ignore[misc]
-                    _answered(address, request, count, seconds)
-                )
+                contenders[f"{name}, {count} connections"] = partial(_answered, pid, address, request, count, seconds)
         found: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         for number in range(rounds + 1):
             for name, measure in contenders.items():
@@ -189,15 +190,23 @@ def compare(
 def _bare(bundle: Path, history: list[Any], seconds: float) -> dict[str, float]:
     command = [sys.executable, "-c", BARE, str(bundle), json.dumps(history), str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return _figures(json.loads(done.stdout), seconds)
+    found = json.loads(done.stdout)
+    return _figures(found["seconds"], seconds, found["cpu_s"])
 
 
-def _answered(address: tuple[str, int], request: bytes, connections: int, seconds: float) -> dict[str, float]:
+def _answered(pid: int, address: tuple[str, int], request: bytes, connections: int, seconds: float) -> dict[str, float]:
+    before = _cpu_s(pid)
     load = asyncio.run(_loaded(address, request, connections, seconds))
     wrong = load.lost + sum(count for (status, _), count in load.answers.items() if b" 200 " not in status)
     if wrong or len(load.answers) != 1:
         raise BenchError(f"{wrong} answers are no 200, and {len(load.answers)} differ, where one request is sent")
-    return load.figures(seconds)
+    return load.figures(seconds, _cpu_s(pid) - before)
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the seconds of processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def soak(served: World, versions: list[Path], patch: bytes, history: list[Any], how: dict[str, Any]) -> Figures:
@@ -302,12 +311,13 @@ def main(minutes: float, connections: int, every: float, rounds: int, seconds: f
     return {"rows": rows, "overhead_us": overhead, "load": load, "faults": load["faults"]}
 
 
-COLUMNS = ("contender", "answers a second", "p50 ms", "p99 ms")
+COLUMNS = ("contender", "answers a second", "p50 ms", "p99 ms", "processor ms")
 
 
 def cells(row: dict[str, Any]) -> list[str]:
     """Format a row as table cells."""
-    return [row["contender"], f"{row['per_second']:,.0f}", f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}"]
+    times = (f"{row[name]:.2f}" for name in ("p50_ms", "p99_ms", "cpu_ms"))
+    return [row["contender"], f"{row['per_second']:,.0f}", *times]
 
 
 if __name__ == "__main__":

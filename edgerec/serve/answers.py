@@ -1,11 +1,14 @@
-"""Answers and refusals: JSON, and problems as RFC 9457 describes them."""
+"""Answers and refusals: JSON, streams of events, and problems as RFC 9457 describes them."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from edgerec.errors import BundleError, EdgeRecError, PatchError, RequestError, SignatureError, StorageError
 from edgerec.files import to_json
@@ -23,6 +26,7 @@ STATUS: tuple[tuple[type[EdgeRecError], HTTPStatus], ...] = (
 )
 """Statuses of named errors."""
 RETRY_S = 5
+Place = Callable[[], AbstractContextManager[None]]
 _IN_TITLE = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large"}
 
 
@@ -56,3 +60,15 @@ def problem_of(error: EdgeRecError, thing: Thing | None) -> Response:
     log("not answered", error=name, detail=str(error))
     detail = "the bundle or the disk of the server failed; its log says how"
     return problem(status, detail, name, RETRY_S)
+
+
+class Stream(StreamingResponse):
+    """A stream of events, which takes a place as long as it is sent."""
+
+    def __init__(self, lines: AsyncIterator[bytes], place: Place, headers: Mapping[str, str], kind: str) -> None:
+        super().__init__(lines, headers=headers, media_type=kind)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place():
+            await super().__call__(scope, receive, send)

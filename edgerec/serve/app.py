@@ -19,16 +19,15 @@ import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from edgerec.errors import EdgeRecError, RequestError
 from edgerec.serve import description
-from edgerec.serve.answers import answer, problem, problem_of
+from edgerec.serve.answers import Stream, answer, problem, problem_of
 from edgerec.serve.description import MODEL_PATH, RIGHTS, STREAM, TD_TYPE, TM_TYPE, TOPICS, thing_model
 from edgerec.serve.guard import middleware_of
-from edgerec.serve.limits import Rates, RefusedError, Slots, body_of, json_of
+from edgerec.serve.limits import Rates, RefusedError, Slots, body_of, client_of, json_of
 from edgerec.serve.openapi import openapi
 from edgerec.serve.operations import CONTENT_TYPE, Stats, log, log_failure, metrics
 from edgerec.serve.page import Page, page_files
@@ -39,6 +38,8 @@ from edgerec.serve.updates import Updater, most_patch_bytes
 
 HEARTBEAT_S = 15.0
 """Seconds between the comments of a stream without events, which keep proxies from closing it."""
+MOST_PATCHES = 4
+"""Patches that arrive or wait at once."""
 STATS_S = 10.0
 """Seconds between the values that observers of 'stats' get."""
 
@@ -69,7 +70,14 @@ class Server:
         self.requests = Slots(self.settings.concurrency, "requests")
         # More threads than processors would only wait for one another, and keep the loop from its turn.
         self.workers = anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
-        self.streams = Slots(self.settings.concurrency, "streams of events")
+        # Changes of sessions wait for the disk, one after the other: answers that need none of it do not wait for them.
+        self.writes = Slots(max(1, self.settings.concurrency // 4), "changes of sessions")
+        self.writer = anyio.CapacityLimiter(1)
+        # Each token can observe, whatever the others do.
+        share = max(1, self.settings.concurrency // self.tokens.readers)
+        self.streams = Slots(self.settings.concurrency, "streams of events", share)
+        # A patch takes memory while it arrives, and they are applied one after the other.
+        self.patches = Slots(MOST_PATCHES, "patches")
 
 
 def app_of(server: Server) -> Starlette:
@@ -178,7 +186,7 @@ def _route(
 
 def _holder(server: Server, request: Request, right: str | None) -> Holder:
     """Return the sender of a request. Raises RefusedError for too many requests, an unknown token, a missing right."""
-    client = request.client.host if request.client else ""
+    client = client_of(request.client.host) if request.client else ""
     holder = server.tokens.holder(request.headers.get("authorization"))
     # Wrong tokens are counted by address, so that guessing is limited too.
     server.rates.take(client if holder is None or not server.tokens.needed else holder.digest)
@@ -298,8 +306,10 @@ async def act(thing: Thing, action: str, request: Request, holder: Holder) -> Re
     server = server_of(request)
     content = await body_of(request, server.settings.max_body)
     given = _json_body(request, content)
-    with server.requests.taken():
-        return answer(await anyio.to_thread.run_sync(thing.act, action, given, holder, limiter=server.workers))
+    writes = action in ("feedback", "forget")
+    with (server.writes if writes else server.requests).taken():
+        limiter = server.writer if writes else server.workers
+        return answer(await anyio.to_thread.run_sync(thing.act, action, given, holder, limiter=limiter))
 
 
 def _json_body(request: Request, content: bytes) -> Any:
@@ -320,7 +330,7 @@ def _kind(request: Request) -> str:
 
 async def apply_patch(thing: Thing, request: Request, holder: Holder) -> Response:
     server = server_of(request)
-    with server.requests.taken():
+    with server.patches.taken():
         most = most_patch_bytes(thing)
         if _kind(request) == "application/octet-stream":
             patch = await body_of(request, most)
@@ -347,7 +357,7 @@ async def observe(thing: Thing, topic: str, request: Request, holder: Holder) ->
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
         return Response(headers=headers, media_type=STREAM)
-    server.streams.check()
+    server.streams.check(holder.digest)
 
     async def lines() -> AsyncIterator[bytes]:
         yield b": open\n\n"
@@ -356,7 +366,7 @@ async def observe(thing: Thing, topic: str, request: Request, holder: Holder) ->
         async for value in thing.topics[topic].observe(HEARTBEAT_S):
             yield b": here\n\n" if value is None else _event(value)
 
-    return Stream(lines(), server.streams, headers, STREAM)
+    return Stream(lines(), partial(server.streams.taken, holder.digest), headers, STREAM)
 
 
 async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Response:
@@ -365,7 +375,7 @@ async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Re
     server = server_of(request)
     if request.method == "HEAD":
         return Response(media_type="application/json")
-    server.streams.check()
+    server.streams.check(holder.digest)
 
     async def text() -> AsyncIterator[bytes]:
         yield b" "
@@ -374,19 +384,9 @@ async def poll(thing: Thing, topic: str, request: Request, holder: Holder) -> Re
             if value is not None:
                 return
 
-    return Stream(text(), server.streams, {"Cache-Control": "no-store"}, "application/json")
-
-
-class Stream(StreamingResponse):
-    """A stream of events, which takes a place as long as it is sent."""
-
-    def __init__(self, lines: AsyncIterator[bytes], places: Slots, headers: Mapping[str, str], kind: str) -> None:
-        super().__init__(lines, headers=headers, media_type=kind)
-        self._places = places
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._places.taken():
-            await super().__call__(scope, receive, send)
+    return Stream(
+        text(), partial(server.streams.taken, holder.digest), {"Cache-Control": "no-store"}, "application/json"
+    )
 
 
 def _event(value: Any) -> bytes:

@@ -57,6 +57,7 @@ class Catalogue:
     Attributes:
         sha256: its version.
         item, user: JSON types of ids, 'integer' or 'string'; the user's is None for a bundle without users.
+        names: a description of what items are called.
         similar: True if the bundle says which items are similar.
         examples: ids of some items.
     """
@@ -64,6 +65,7 @@ class Catalogue:
     sha256: str
     item: str
     user: str | None
+    names: str
     items: int
     similar: bool
     examples: Sequence[int | str]
@@ -92,6 +94,7 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     found: Json = _filled(model, values)
     for schema in _ids(found, "Item"):
         schema["type"] = catalogue.item
+        schema.setdefault("description", catalogue.names)
     for schema in _ids(found, "User"):
         schema["type"] = catalogue.user or "string"
     actions: Json = found["actions"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -62,28 +63,50 @@ class Rates:
             self._left.popitem(last=False)
 
 
+def client_of(address: str) -> str:
+    """Return what the requests of an address are counted by: of IPv6 the /64, all of which one subscriber has.
+
+    A link-local address is counted alone: all of a network have one /64.
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(found, ipaddress.IPv4Address) or found.is_link_local:
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
+
+
 class Slots:
     """Places for requests, or streams, at once."""
 
-    def __init__(self, most: int, of: str) -> None:
-        self.most, self.used, self._of = most, 0, of
+    def __init__(self, most: int, of: str, share: int | None = None) -> None:
+        """
+        Args:
+            share: maximum number of places of one client; all by default.
+        """
+        self.most, self._of, self._share = most, of, most if share is None else share
+        self._used: Counter[str] = Counter()
 
-    def check(self) -> None:
-        """Raise RefusedError (503) if no place is free."""
-        if self.used >= self.most:
-            raise RefusedError(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{self.most} {self._of} at once are the most; try again", 1
-            )
+    def check(self, client: str = "") -> None:
+        """Raise RefusedError (503) if no place is free for a client."""
+        if self._used.total() >= self.most:
+            self._refuse(f"{self.most} {self._of} at once are the most")
+        if self._used[client] >= self._share:
+            self._refuse(f"{self._share} {self._of} at once are the most of one token")
+
+    def _refuse(self, reason: str) -> None:
+        raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}; try again", 1)
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Take a place while the block runs. Raises RefusedError (503) if none is free."""
-        self.check()
-        self.used += 1
+    def taken(self, client: str = "") -> Iterator[None]:
+        """Take a place for a client while the block runs. Raises RefusedError (503) if none is free."""
+        self.check(client)
+        self._used[client] += 1
         try:
             yield
         finally:
-            self.used -= 1
+            self._used[client] -= 1
 
 
 async def body_of(request: Request, most: int) -> bytes:

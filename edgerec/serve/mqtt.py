@@ -39,6 +39,8 @@ K = 10
 LONGEST_STATE = 255
 """Home Assistant's limit of a state, in characters."""
 LARGEST_COMMAND = 4096
+MOST_COMMANDS = 100
+"""Commands that wait; those beyond are dropped."""
 HEARTBEAT_S = 60.0
 AGAIN_S = (1.0, 60.0)
 """Seconds until the next try to reach the broker: at first, at most."""
@@ -127,6 +129,7 @@ class _Device:
             password=broker.password,
             identifier=f"edgerec-{self._id}",
             tls_params=aiomqtt.TLSParameters() if broker.tls else None,
+            max_queued_incoming_messages=MOST_COMMANDS,
             will=aiomqtt.Will(f"{self._topic}/status", "offline", qos=1, retain=True),
         )
 

@@ -1,4 +1,5 @@
-"""HTTP by uvicorn, with additions: requests must arrive and answers be read in time, and streams end before a stop."""
+"""HTTP by uvicorn, with additions: connections are counted when accepted, requests must arrive and answers be read in
+time, and streams end before a stop."""
 
 from __future__ import annotations
 
@@ -6,28 +7,77 @@ import asyncio
 import signal
 import socket
 import ssl
+from contextlib import suppress
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgerec.errors import ServeError
 from edgerec.serve.app import Server, app_of
+from edgerec.serve.limits import client_of
 from edgerec.serve.settings import Settings
 
 STOP_S = 10
 """Seconds that requests under way get when the server stops."""
 HEAD_S = 15.0
 """Seconds in which a client sends the head of a request."""
+HANDSHAKE_S = 10.0
+"""Seconds in which a client finishes a TLS handshake."""
 WRITE_S = 30.0
 """Seconds after which a client that reads nothing of its answer is given up."""
 MOST_CONNECTIONS = 512
 """Connections at once; beyond them new ones are closed, so that half-open ones cannot use up the process's files."""
 
 
+class Listener(socket.socket):
+    """A listening socket that closes connections beyond a limit, those without a TLS handshake counted too.
+
+    The limit is `MOST_CONNECTIONS`, and half of the files that the process may open.
+    """
+
+    def __init__(self, bound: socket.socket, *, shared: bool) -> None:
+        """
+        Args:
+            shared: one client gets half of the connections, so that it cannot keep others away.
+        """
+        super().__init__(fileno=bound.detach())
+        self._accepted, self._shared = WeakKeyDictionary[socket.socket, str](), shared
+        self._most = MOST_CONNECTIONS
+        with suppress(ImportError):  # Windows
+            import resource
+
+            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if files != resource.RLIM_INFINITY:
+                self._most = min(MOST_CONNECTIONS, files // 2)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return a new connection. Raises ConnectionAbortedError if there are too many: asyncio tries again."""
+        accepted, address = super().accept()
+        client = client_of(address[0]) if self._shared else ""
+        open = {one: client for one, client in self._accepted.items() if one.fileno() >= 0}
+        self._accepted = WeakKeyDictionary(open)
+        if len(open) >= self._most or (self._shared and [*open.values()].count(client) >= self._most // 2):
+            accepted.close()
+            raise ConnectionAbortedError
+        self._accepted[accepted] = client
+        return accepted, address
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """asyncio's loop, which calls `Listener.accept`, with the time of a head for a TLS handshake: uvicorn sets none."""
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """Listen as asyncio does."""
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = HANDSHAKE_S
+        return await super().create_server(*arguments, **options)
+
+
 class Http(H11Protocol):
-    """HTTP/1.1, with limits of connections, and of the times in which a head arrives and nothing of an answer is read.
+    """HTTP/1.1, with limits of the times in which a head arrives and nothing of an answer is read.
 
     h11 is always used: it is what the tests send malformed requests to.
     """
@@ -37,10 +87,7 @@ class Http(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
-        else:
-            self._expect_head()
+        self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -115,6 +162,7 @@ def prepared(server: Server) -> StoppingServer:
     config = uvicorn.Config(
         app_of(server),
         http=Http,
+        loop=f"{__name__}:{Loop.__name__}",
         ws="none",
         lifespan="on",
         log_config=None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import uuid
 from collections.abc import Callable
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from edgerec.errors import ServeError
 from edgerec.extras import require
-from edgerec.files import read_if_there, storage_failure, write_bytes
+from edgerec.files import read_if_there, state_folder, storage_failure, write_bytes
 from edgerec.serve.operations import log, start_log
-from edgerec.serve.settings import Settings
+from edgerec.serve.settings import Settings, is_loopback
 from edgerec.serve.tokens import Tokens
 
 if TYPE_CHECKING:
     from edgerec.serve.app import Server, Task
+    from edgerec.serve.protocol import Listener
 
 BACKLOG = 256
 
@@ -66,7 +66,7 @@ def built(settings: Settings) -> Server:
     from edgerec.serve.watch import Watch
 
     tokens, places = Tokens(settings.token_file), settings.things()
-    state = private_folder((settings.state or state_folder()).absolute())
+    state = private_folder((settings.state or state_folder("serve")).absolute())
     title = settings.name or (next(iter(places)) if len(places) == 1 else "Recommenders")
     things = {}
     for name, folder in places.items():
@@ -75,7 +75,7 @@ def built(settings: Settings) -> Server:
         things[name] = Thing(name, of, folder, settings, sessions, tokens.rights)
     if settings.page is not None and (file := next((one for one in places.values() if one.is_file()), None)):
         raise ServeError(f"--page reads a bundle in a folder, and {file} is one file; run 'edgerec unpack' first")
-    updaters = {name: Updater(thing, settings, state) for name, thing in things.items()}
+    updaters = {name: Updater(thing, settings, private_folder(state / "updates")) for name, thing in things.items()}
     own = _id(state)
     ids = {name: uuid.uuid5(own, name).urn for name in things} | {"": own.urn}
     server = Server(settings, things, updaters, tokens, ids, title)
@@ -90,17 +90,18 @@ def _offers(server: Server, port: int) -> list[Task]:
 
     Raises ServeError, MissingExtraError, StorageError.
     """
-    from edgerec.serve.mdns import Announcement
-    from edgerec.serve.mqtt import Broker, offer
-
     settings = server.settings
     found: list[Task] = []
     if settings.mdns:
+        from edgerec.serve.mdns import Announcement
+
         paths = ["/.well-known/wot"] if len(server.things) == 1 else [f"/{name}" for name in server.things]
         titles = (thing.title for thing in server.things.values())
         scheme = "http" if settings.cert is None else "https"
         found.append(Announcement(dict(zip(titles, paths, strict=True)), settings.host, port, scheme).run)
     if settings.mqtt is not None:
+        from edgerec.serve.mqtt import Broker, offer
+
         require("aiomqtt", "mqtt")
         broker = Broker.of(settings.mqtt, settings.mqtt_password_file)
         found.append(partial(offer, server.things, broker, uuid.UUID(server.ids[""]).hex))
@@ -119,8 +120,10 @@ def _id(state: Path) -> uuid.UUID:
         return created
 
 
-def _bound(settings: Settings) -> socket.socket:
+def _bound(settings: Settings) -> Listener:
     """Return a socket that is bound to the address. Raises ServeError."""
+    from edgerec.serve.protocol import Listener
+
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         bound = socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=BACKLOG)
@@ -131,7 +134,7 @@ def _bound(settings: Settings) -> socket.socket:
         ) from error
     # asyncio sets it for sockets of its own only; without it an answer may wait 40 ms for an acknowledgement.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return bound
+    return Listener(bound, shared=not is_loopback(settings.host))
 
 
 def _url(settings: Settings, bound: socket.socket) -> str:
@@ -149,9 +152,3 @@ def private_folder(folder: Path) -> Path:
     except OSError as error:
         storage_failure(folder, error, "make")
     return folder
-
-
-def state_folder() -> Path:
-    """Return edgerec/serve in the user's folder for the state of programs."""
-    base = os.environ.get("STATE_DIRECTORY") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "edgerec" / "serve"

@@ -26,6 +26,11 @@ Json = dict[str, Any]
 _WAITING = 16
 """Events that wait for a slow observer; older ones are dropped."""
 LISTS = ("exclude", "allow")
+_NAMES = {
+    "hash64": "Id of the item, or the hash of its id, 16 hexadecimal digits; answers have the hash.",
+    "none": "Row of the item in this version of the bundle; the file of --id-map has the ids.",
+}
+_NO_TITLES = " Answers have no titles."
 
 
 class Topic:
@@ -98,9 +103,12 @@ class Thing:
         self.live = Recommender.load(folder, threads=settings.threads, trusted=settings.trusted or None)
         self.version = self.opened()
 
-    def opened(self) -> Version:
-        """Return the version that `live` answers from now, with its graphs open, so that no request waits for that."""
-        model = self.live.snapshot()
+    def opened(self, live: Recommender | None = None) -> Version:
+        """Return the version that `live` answers from now, with its graphs open, so that no request waits for that.
+
+        Raises BundleError if it cannot answer.
+        """
+        model = (live or self.live).snapshot()
         parts = affordances(catalogue_of(model), self._limits, self.title, self._rights)
         person: dict[str, Any] = {"user": [0]} if model.n_users else {"history": [[0]]}
         model.recommend_rows(person, np.empty((1, 0), np.int64), 1)
@@ -219,6 +227,7 @@ def catalogue_of(model: Recommender) -> Catalogue:
         sha256=model.sha256,
         item=_type_of(manifest.items.ids),
         user=None if manifest.users is None else _type_of(manifest.users.ids),
+        names=_NAMES.get(manifest.items.ids, "Id of the item.") + ("" if model.metadata.titles else _NO_TITLES),
         items=manifest.items.rows,
         similar="similar" in manifest.graphs,
         examples=model.item_ids(range(min(3, manifest.items.rows))),

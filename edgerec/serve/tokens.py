@@ -45,6 +45,8 @@ class Tokens:
         rights = (one.rights for one in self._holders) if self.needed else (LOCAL.rights,)
         self.rights = frozenset[str]().union(*rights)
         """Rights that somebody has."""
+        self.readers = sum("read" in one.rights for one in self._holders) or 1
+        """Number of those who may read: everybody is one if tokens are not used."""
         if "read" not in self.rights:
             raise ServeError(f"no token of {path} has the right 'read'; write 'read TOKEN'")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,16 +57,31 @@ class Updater:
         """Apply a patch or install a bundle that was found. Raises as `apply` does."""
         return await (self.apply(content) if patch else self._change(lambda: self._install(content), "bundle"))
 
+    def _restore(self, manifest: bytes) -> None:
+        """Install the version before again if a new one was installed whose graphs do not open, or fail."""
+        thing = self.thing
+        with locked(thing.folder):
+            if manifest_bytes(thing.folder) == manifest:
+                return
+            write_bytes(thing.folder / FILE_NAME, manifest)
+            clean(thing.folder)
+        thing.live = Recommender.load(thing.folder, threads=self._threads, trusted=self._trusted)
+
     def _install(self, content: bytes) -> None:
         """Replace the bundle by one in one file, if its rollback index is not smaller than the current one."""
         thing = self.thing
         least = 0 if self._allow_rollback else thing.live.manifest.rollback_index
-        with tempfile.TemporaryDirectory(prefix=".update-", dir=self._scratch) as scratch:
+        with locked(self._scratch), tempfile.TemporaryDirectory(prefix=".update-", dir=self._scratch) as scratch:
+            for one in self._scratch.iterdir():
+                if one != Path(scratch):  # of a killed server
+                    shutil.rmtree(one, ignore_errors=True)
             file, folder = Path(scratch, "bundle"), Path(scratch, "folder")
             write_bytes(file, content)
-            if Recommender.load(file, trusted=self._trusted, min_rollback_index=least).sha256 == thing.live.sha256:
+            found = Recommender.load(file, trusted=self._trusted, min_rollback_index=least)
+            if found.sha256 == thing.live.sha256:
                 return
             if thing.folder.is_file():
+                thing.opened(found)
                 write_bytes(thing.folder, content)
             else:
                 unpack(file, folder)
@@ -76,8 +92,15 @@ class Updater:
         thing = self.thing
 
         def changed() -> Version:
-            change()
-            return thing.version if thing.live.sha256 == thing.version.sha256 else thing.opened()
+            # An undone version was removed, and answered before.
+            before = b"" if of == "undo" or thing.folder.is_file() else manifest_bytes(thing.folder)
+            try:
+                change()
+                return thing.version if thing.live.sha256 == thing.version.sha256 else thing.opened()
+            except EdgeRecError:
+                if before:
+                    self._restore(before)
+                raise
 
         async with self._changing:
             try:

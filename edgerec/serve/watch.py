@@ -117,6 +117,7 @@ class Watch:
                     pass
                 self._fault = ""
             except (EdgeRecError, OSError, ValueError, HTTPException) as error:
+                self._etags.clear()  # an ETag that the site refuses would keep all updates away
                 self._report(reason_of(error))
             except Exception as error:
                 log_failure("watch failed", error, thing=self._updater.thing.name)
@@ -154,9 +155,9 @@ class Watch:
 
     def _from_folder(self) -> Found | None:
         """Return the first file of the folder that is for the current version."""
-        for path in sorted(Path(self._place).iterdir()):
-            if path.suffix not in SUFFIXES:
-                continue
+        paths = sorted(path for path in Path(self._place).iterdir() if path.suffix in SUFFIXES)
+        self._looked = {path.name: self._looked[path.name] for path in paths if path.name in self._looked}
+        for path in paths:
             status = path.lstat()
             identity = status.st_mtime_ns, status.st_size
             known = self._looked.get(path.name)

@@ -20,7 +20,7 @@ from edgerec.data.catalogue import RemoteFile, Wheel
 from edgerec.data.named import load_named
 from edgerec.data.readers import Reading
 from edgerec.errors import DataError, DownloadError, StorageError
-from edgerec.files import cache_folder
+from edgerec.files import cache_folder, state_folder
 
 if TYPE_CHECKING:
     from tests.data.conftest import Host
@@ -237,6 +237,39 @@ def test_the_catalogue_says_where_each_set_can_be_had() -> None:
 def test_the_cache_is_the_users() -> None:
     assert cache_folder("data").parts[-2:] == ("edgerec", "data")
     assert cache_folder("data").is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "place"),
+    [
+        ("linux", {}, ".local/state/edgerec/serve"),
+        ("linux", {"XDG_STATE_HOME": "/xdg"}, "/xdg/edgerec/serve"),
+        (
+            "linux",
+            {"STATE_DIRECTORY": "/var/lib/films:/var/lib/more", "XDG_STATE_HOME": "/xdg"},
+            "/var/lib/films/serve",
+        ),
+        ("darwin", {"XDG_STATE_HOME": "/xdg"}, "Library/Application Support/edgerec/serve"),
+        ("win32", {}, "AppData/Local/edgerec/serve"),
+    ],
+)
+def test_the_state_folder_is_the_users(
+    platform: str, variables: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    for name in ("XDG_STATE_HOME", "STATE_DIRECTORY", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert state_folder("serve") == Path.home() / place
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(StorageError, match="no home folder; set HOME or XDG_STATE_HOME"):
+        state_folder("serve")
 
 
 def test_synthetic_spellings() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
 import json
 import os
 import resource
@@ -15,9 +17,14 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from edgerec.runtime import Recommender
+from edgerec.serve.server import built
+from edgerec.serve.settings import Settings
+from edgerec.serve.watch import Watch
+from edgerec_export.patch import diff
 from tests.patches import contents
 from tests.serve.conftest import FEEDBACK, READ, UPDATE, Serve, Served, sha256, until
 
@@ -178,6 +185,29 @@ def test_a_full_disk_changes_nothing(serve: Serve, bundle: Path, token_file: Pat
     assert contents(bundle) == before
 
 
+def test_a_version_that_cannot_answer_is_not_left_installed(
+    served: Served, bundle: Path, films: Path, tmp_path: Path
+) -> None:
+    """It is whole, and onnxruntime does not open one of its graphs."""
+    broken = Path(shutil.copytree(films / "new.bundle", tmp_path / "broken.bundle"))
+    manifest = json.loads((broken / "manifest.json").read_text())
+    about = manifest["graphs"]["recommend"]
+    graph = onnx.load_model_from_string((broken / about["file"]).read_bytes())
+    next(node for node in graph.graph.node if len(node.input) > 1).input[0] = "nowhere"
+    content = graph.SerializeToString()
+    digest = hashlib.sha256(content).hexdigest()
+    about |= {"file": f"recommend-{digest[:12]}.onnx", "bytes": len(content), "sha256": digest}
+    (broken / about["file"]).write_bytes(content)
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+    diff(bundle, broken, tmp_path / "broken.patch")
+    before = sha256(served)
+    answer = served.patch((tmp_path / "broken.patch").read_bytes())
+    assert (answer.status, answer.value["error"]) == (503, "BundleError")
+    assert sha256(served) == before == Recommender.load(bundle).sha256
+    assert served.patch((films / "there.patch").read_bytes()).status == 200
+    assert served.act("undo").value["sha256"] == before
+
+
 def test_streams_end_when_the_server_stops(served: Served) -> None:
     stream = served.events("/films/events/modelUpdated")
     assert next(stream) == 200
@@ -217,6 +247,19 @@ def test_patches_of_a_folder_are_applied_in_their_order(
     assert sha256(served) == new.sha256
 
 
+def test_files_that_are_gone_are_forgotten(bundle: Path, tmp_path: Path) -> None:
+    inbox, memory = tmp_path / "inbox", tmp_path / "memory.json"
+    inbox.mkdir()
+    settings = Settings(bundles=(f"films={bundle}",), state=tmp_path / "state")
+    watch = Watch(built(settings).updaters["films"], str(inbox), 60, memory)
+    for name in ("a.patch", "b.patch"):
+        (inbox / name).write_bytes(b"none")
+        _aged(inbox / name)
+        assert not asyncio.run(watch.look())
+        assert watch._looked.keys() == {name}
+        (inbox / name).unlink()
+
+
 def _drop(file: Path, folder: Path) -> None:
     shutil.copy(file, folder)
     _aged(folder / file.name)
@@ -233,6 +276,9 @@ def test_bundles_of_a_folder_are_installed_if_they_are_trusted_and_newer(
     bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
     inbox = tmp_path / "inbox"
     inbox.mkdir()
+    killed = tmp_path / "state" / "updates" / ".update-killed"
+    killed.mkdir(parents=True)
+    (killed / "bundle").write_bytes(b"what a killed server unpacked")
     watched = ("--watch", inbox, "--watch-every", "0.2", "--trusted", signed / "mine.pub")
     served = serve(f"films={bundle}", "--token-file", token_file, *watched)
     served.token = UPDATE
@@ -251,6 +297,7 @@ def test_bundles_of_a_folder_are_installed_if_they_are_trusted_and_newer(
     assert Recommender.load(bundle).sha256 == sha256(served)
     assert served.act("undo").status == 409  # to a smaller rollback index
     assert served.stop() == 0
+    assert [*killed.parent.iterdir()] == []
     older = tmp_path / "older"
     older.mkdir()
     _drop(signed / "one.edgerec", older)

@@ -24,6 +24,8 @@ class Site(BaseHTTPRequestHandler):
     requests: list[tuple[str, int]]
     cut: int | None = None
     """Bytes after which the connection of the first whole answer ends."""
+    padding: str = ""
+    """The end of each ETag."""
 
     def do_GET(self) -> None:
         content = self.files.get(self.path)
@@ -31,7 +33,7 @@ class Site(BaseHTTPRequestHandler):
         self.requests.append((self.path, status))
         self.send_response(status)
         if content is not None:
-            self.send_header("ETag", f'"{len(content)}"')
+            self.send_header("ETag", f'"{len(content)}"{self.padding}')
         self.send_header("Content-Length", str(len(content or b"") if status == 200 else 0))
         self.end_headers()
         if status == 200 and content is not None:
@@ -101,6 +103,22 @@ def test_a_file_that_is_cut_on_its_way_is_fetched_again(serve: Serve, signed: Pa
         server.shutdown()
     events = [json.loads(line)["event"] for line in served.log]
     assert events == ["listening", "watch failed", "model updated", "stopped"]
+
+
+def test_an_etag_that_cannot_be_sent_back_keeps_no_update_away(serve: Serve, signed: Path, tmp_path: Path) -> None:
+    """Its line of the answer is as long as may be, and that of the next request longer, so that it is refused."""
+    files = {"/latest": (signed / "foreign.edgerec").read_bytes()}
+    requests: list[tuple[str, int]] = []
+    handler = type("Handler", (Site,), {"files": files, "requests": requests, "padding": "x" * 65515})
+    bundle = Path(shutil.copytree(signed / "two", tmp_path / "films.bundle"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/latest"
+        served = serve(f"films={bundle}", "--watch", url, "--watch-every", "0.2", "--trusted", signed / "mine.pub")
+        until(lambda: ("/latest", 200) in requests)
+        files["/latest"] = (signed / "three.edgerec").read_bytes()
+        until(lambda: sha256(served) == Recommender.load(signed / "three").sha256)
+        server.shutdown()
 
 
 def test_a_site_that_never_ends_its_answer_does_not_keep_the_server(serve: Serve, signed: Path, tmp_path: Path) -> None:

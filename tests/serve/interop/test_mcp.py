@@ -14,6 +14,9 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from edgerec.runtime import Recommender
+from edgerec.runtime.ids import id_hash
+from edgerec_export import export
+from tests.conftest import history_source
 from tests.serve.conftest import refused
 from tests.serve.interop.conftest import best
 
@@ -90,6 +93,33 @@ def test_several_bundles_are_told_apart(bundle: Path, users: Path, tmp_path: Pat
         assert json.loads(content.text)["users"] == 30
 
     with_client(use, f"films={bundle}", f"books={users}", state=tmp_path / "state")
+
+
+@pytest.mark.slow
+def test_an_agent_reads_what_items_without_names_are_called(films: Path, tmp_path: Path) -> None:
+    hashed, rows = (
+        export(history_source(20), tmp_path / ids, verify=False, ids=ids).folder for ids in ("hash64", "none")
+    )
+    digits = f"{id_hash('film-3é') % 2**64:016x}"
+
+    async def use(client: Client) -> None:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        for thing, name in (
+            ("films", "Id of the item."),
+            ("hashed", "Id of the item, or the hash of its id, 16 hexadecimal digits; answers have the hash."),
+            ("rows", "Row of the item in this version of the bundle; the file of --id-map has the ids."),
+        ):
+            told = name if thing == "films" else f"{name} Answers have no titles."
+            recommend, similar = tools[f"{thing}-recommend"], tools[f"{thing}-similar"]
+            assert recommend.input_schema["properties"]["history"]["items"]["description"] == told
+            assert similar.input_schema["properties"]["item"]["description"] == told
+        for one in ("film-3é", digits):  # a hash that was answered is taken
+            found = await client.call_tool("hashed-recommend", {"history": [one], "k": 19})
+            assert len({item["item"] for item in found.structured_content["items"]} - {digits}) == 19
+        found = await client.call_tool("rows-recommend", {"history": [3], "k": 19})
+        assert [item["item"] for item in found.structured_content["items"]] == best(rows, [3], 19)
+
+    with_client(use, f"hashed={hashed}", f"rows={rows}", f"films={films / 'old.bundle'}", state=tmp_path / "state")
 
 
 def test_it_is_for_one_program(bundle: Path) -> None:
