@@ -39,7 +39,7 @@ def compiled(out: Path, program: str, options: Sequence[str], parts: Sequence[st
     return out
 
 
-# Blocks of the vectors' small catalogues are skipped, tiles end inside of blocks, and loops are vectorised; of a tile of
+# Blocks of the vectors' small catalogues are skipped, tiles end inside of blocks, loops are vectorised; of a tile of
 # 48 rows, a part is summed by wide.h, and the rest by the plain loops.
 SKIPPING = ("-O3", "-DER_LARGE=1", "-DER_TILE=48")
 VARIANTS = {

@@ -15,7 +15,7 @@ from tests.devices.kernel.conftest import KERNEL, STRICT, sources
 
 TARGET = ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp", "-ffreestanding")
 SMALLEST = ("-arm-promote-constant", "-enable-pre=0", "-phi-node-folding-threshold=0")
-"""Options of LLVM: constants next to the code, no copies of code for values known on some paths, no selects for branches."""
+"""Options of LLVM: constants next to the code, no copies of code for known values, no selects for branches."""
 FLAGS = (
     *TARGET,
     *("-Oz", "-Xclang", "-Oz", *(word for option in SMALLEST for word in ("-mllvm", option))),
