@@ -1,11 +1,12 @@
 """Latency of the kernel beside the bundle's graphs in onnxruntime, and beside other libraries.
 
-usage: python -m bench.experiments.kernel_latency --package FOLDER [--rounds 60] [--trained gowalla] [--wasm] [--out F]
+usage: python -m bench.experiments.kernel_latency --package FOLDER [--rounds 60] [--wasm] [--out result.json]
+       python -m bench.experiments.kernel_latency --package FOLDER --trained gowalla [--runs FOLDER]
 
 Tables of a large catalogue are random: dense rows, rows that are cut to mostly small widths, and rows with a tenth of
-their values. Random rows are the worst case of block skipping: their lengths hardly differ. `--trained` adds iALS of a
-real set, fitted to a size with its users, and dense fp32 of the same tables; `--wasm` the same bundles in Node, by the
-kernel and by onnxruntime-web.
+their values. Random rows are the worst case of block skipping: their lengths hardly differ. `--wasm` adds
+the same bundles in Node, by the kernel and by onnxruntime-web. `--trained` measures iALS of a real set instead, fitted to
+a size with its users, and dense fp32 of the same tables.
 
 All contenders of a table answer the same users in one process with one thread, one call each a round. A time is
 processor time of the process, which leaves out the turns of other programs; `least_wall_ms` is the fastest call by the
@@ -182,7 +183,7 @@ def measure_wasm(folder: Path, calls: int, rounds: int) -> list[Figures]:
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of a row.")
 @click.option("--rounds", default=60, show_default=True, help="Calls of each contender.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the tables.")
-@click.option("--trained", help="Data set of which iALS is fitted to --limit.")
+@click.option("--trained", help="Measure iALS of this data set, fitted to --limit, instead.")
 @click.option("--limit", default=2 << 20, show_default=True, help="Bytes to which trained tables are fitted.")
 @click.option("--wasm", is_flag=True, help="Measure the kernel and onnxruntime-web in Node.")
 @runs_option
@@ -202,14 +203,16 @@ def main(
         sys.path.insert(0, str(package.resolve()))
     with tempfile.TemporaryDirectory(prefix="edgerec-kernel-") as scratch:
         folder = Path(scratch)
-        rows = measure_catalogue(items, dimensions, rounds, seed, folder)
         if trained:
-            rows += measure_trained(trained, limit, 5 * rounds, runs, folder)
-        if wasm:
+            rows, heading = measure_trained(trained, limit, 5 * rounds, runs, folder), f"{trained}, one thread"
+        else:
+            rows = measure_catalogue(items, dimensions, rounds, seed, folder)
+            heading = f"{items:,} items, {dimensions} dimensions, one thread"
+        if wasm and not trained:
             rows += measure_wasm(folder, rounds // 3, 3)
     names = ("ms", "least_ms", "least_wall_ms", "of_kernel")
     cells = [[row["bundle"], row["name"], *(f"{row[name]:.2f}" for name in names)] for row in rows]
-    print_table(f"{items:,} items, {dimensions} dimensions, one thread", COLUMNS, cells)
+    print_table(heading, COLUMNS, cells)
     return {"rows": rows}
 
 

@@ -1,8 +1,9 @@
 /* Checks the kernel against the test vectors, as tests/vectors/check.py checks Python's runtime.
 
-   usage: check VECTORS_FOLDER BUNDLE REQUESTS.json [BUNDLE REQUESTS.json ...]
+   usage: check VECTORS_FOLDER BUNDLE REQUESTS.json
+          check VECTORS_FOLDER LIST
 
-   BUNDLE is a folder or one file. Prints a line for each wrong answer, and ends with status 1 where there is one. */
+   BUNDLE is a folder or one file. LIST is a file with a line for each, BUNDLE and then REQUESTS.json. Prints a line for each wrong answer, and ends with status 1 where there is one. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -368,10 +369,20 @@ static int check(const char *folder, const char *bundle, const char *requests) {
 
 int main(int count, char **arguments) {
     int worst = 0;
-    if (count < 4 || count % 2) return 2;
-    for (int at = 2; at < count; at += 2) {
-        int status = check(arguments[1], arguments[at], arguments[at + 1]);
-        worst = status > worst ? status : worst;
+    if (count != 3 && count != 4) return 2;
+    if (count == 4) {
+        worst = check(arguments[1], arguments[2], arguments[3]);
+    } else {
+        static char list[MOST];
+        er_bytes lines = read_file(arguments[2], "");
+        if (lines.data == NULL || lines.size >= MOST) return 3;
+        memcpy(list, lines.data, lines.size);
+        free((void *)(uintptr_t)lines.data);
+        for (char *bundle = strtok(list, "\n"), *requests; bundle; bundle = strtok(NULL, "\n")) {
+            if ((requests = strtok(NULL, "\n")) == NULL) return 3;
+            int status = check(arguments[1], bundle, requests);
+            worst = status > worst ? status : worst;
+        }
     }
     printf("%d requests, %d failures\n", requests_asked, wrong_answers);
     return worst;

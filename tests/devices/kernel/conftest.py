@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -73,17 +74,28 @@ def second_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answers_all(command: Sequence[str | Path], second_version: Path, seconds: float = 300) -> None:
-    """Run a checker on every vector, all of a folder in one process."""
+def answers_all(command: Callable[[Path, Path], Sequence[str | Path]], second_version: Path, scratch: Path) -> None:
+    """Run a checker on every vector, all of a folder in one process.
+
+    Args:
+        command: returns the command of a folder of vectors, and of the list of its bundles and requests.
+    """
     taken = [case.name for case in cases() if not is_refused(case.version, case.options.precision)]
-    for folder, names in (
-        (FOLDER, taken),
-        (second_version, sorted(one.name for one in second_version.glob("bundles/*"))),
-    ):
+    later = sorted(path.name for path in (second_version / "bundles").iterdir())
+    for folder, names in ((FOLDER, taken), (second_version, later)):
         files = [place for name in names for place in (folder / "bundles" / name, folder / "requests" / f"{name}.json")]
-        done = subprocess.run([*command, folder, *files], capture_output=True, text=True, timeout=seconds, check=False)
+        (scratch / "list").write_text("".join(f"{path}\n" for path in files), encoding="utf-8")
+        done = subprocess.run(
+            command(folder, scratch / "list"),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.endswith(" 0 failures\n")
+        assert (done.stdout + done.stderr).endswith(" 0 failures\n")
+        assert int(re.findall(r"(\d+) requests", done.stdout + done.stderr)[-1]) > 20 * len(names)
 
 
 def is_refused(version: str, precision: str) -> bool:

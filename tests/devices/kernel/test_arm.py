@@ -32,7 +32,8 @@ def build(target: str, program: str, out: Path, *options: str) -> None:
 def test_answers(target: str, second_version: Path, tmp_path: Path) -> None:
     build(target, "check.c", tmp_path / "check", *SKIPPING)
     for cpu in CPUS[target]:
-        answers_all([TARGETS[target], "-cpu", cpu, tmp_path / "check"], second_version)
+        emulated = (TARGETS[target], "-cpu", cpu, tmp_path / "check")
+        answers_all(lambda *files, emulated=emulated: [*emulated, *files], second_version, tmp_path)
 
 
 def test_the_dot_product_equals_the_plain_loops(tmp_path: Path) -> None:
