@@ -4,9 +4,9 @@ usage: python -m bench.experiments.kernel_latency --package FOLDER [--rounds 60]
        python -m bench.experiments.kernel_latency --package FOLDER --trained gowalla [--runs FOLDER]
 
 Tables of a large catalogue are random: dense rows, rows that are cut to mostly small widths, and rows with a tenth of
-their values. Random rows are the worst case of block skipping: their lengths hardly differ. `--wasm` adds
-the same bundles in Node, by the kernel and by onnxruntime-web. `--trained` measures iALS of a real set instead, fitted to
-a size with its users, and dense fp32 of the same tables.
+their values. Random rows are the worst case of block skipping: their lengths hardly differ. `--wasm` adds the same
+bundles in Node, by the kernel and by onnxruntime-web. `--trained` measures iALS of a real set instead, fitted to a size
+with its users, and dense fp32 of the same tables.
 
 All contenders of a table answer the same users in one process with one thread, one call each a round. A time is
 processor time of the process, which leaves out the turns of other programs; `least_wall_ms` is the fastest call by the
