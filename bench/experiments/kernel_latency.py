@@ -1,7 +1,7 @@
-"""Latency of the kernel beside the bundle's graphs in onnxruntime, and beside other libraries.
+"""Latency of the kernel, compared with the bundle's graphs in onnxruntime and with other libraries.
 
-usage: python -m bench.experiments.kernel_latency --package FOLDER [--rounds 60] [--wasm] [--out result.json]
-       python -m bench.experiments.kernel_latency --package FOLDER --trained gowalla [--runs FOLDER]
+usage: python -m bench.experiments.kernel_latency [--rounds 60] [--wasm] [--out result.json]
+       python -m bench.experiments.kernel_latency --trained gowalla [--runs FOLDER]
 
 Tables of a large catalogue are random: dense rows, rows that are cut to mostly small widths, and rows with a tenth of
 their values. Random rows are the worst case of block skipping: their lengths hardly differ. `--wasm` adds the same
@@ -10,16 +10,17 @@ with its users, and dense fp32 of the same tables.
 
 All contenders of a table answer the same users in one process with one thread, one call each a round. A time is
 processor time of the process, which leaves out the turns of other programs; `least_wall_ms` is the fastest call by the
-clock. Ratios are medians of those within a round. FOLDER has the package `edgerec_kernel`, compiled for this machine
-(devices/kernel/python/build_library.py); without it, the installed package is measured.
+clock. Ratios are medians of those within a round. The kernel is that of the checkout, compiled by ziglang.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -28,7 +29,7 @@ from typing import Any, Literal
 import click
 import numpy as np
 
-from bench.experiments.harness import Figures, experiment, named_or_stored, runs_option, trained_run
+from bench.experiments.harness import ROOT, Figures, experiment, named_or_stored, runs_option, trained_run
 from bench.experiments.scale.contenders import rounded
 from bench.experiments.scale.peers import PEERS
 from bench.experiments.scale.plain import plain_dense
@@ -42,19 +43,30 @@ from edgerec_export import ExportRequest, Source, export, export_request, from_r
 
 FORMS = (("dense", "int8"), ("mixed", "int8"), ("mixed", "fp32"), ("ell", "int8"), ("ell", "fp32"))
 COMPARED = {("dense", "int8"): ("LiteRT int8", "faiss SQ8", "turbovec 4 bit")}
-"""Other libraries beside a form, and with them a plain ONNX model in int8; turbovec alone is not exact."""
+"""Other libraries to compare a form with, and with them a plain ONNX model in int8; turbovec alone is not exact."""
 Backend = Literal["onnxruntime", "kernel"]
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "kernel")
 USERS, K = 100, 10
 WIDTHS, SHARES, DENSITY = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1), (0.4, 0.25, 0.2, 0.1, 0.05), 0.1
 """Widths of mixed rows as shares of the dimensions, and the share of rows of each; nonzero values of sparse rows."""
+PACKAGE = "edgerec_kernel"
+LIBRARY_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 WARM = 5
 WASM_FORMS = (("dense", "int8"), ("mixed", "int8"), ("mixed", "fp32"), ("ell", "int8"))
 WASM = {"node": "onnxruntime-web", "wasm": "kernel"}
 """The devices, and what answers there; each call is timed by Node's clock."""
-ASKED = {"task": "bundle", "k": K, "exclude": 0, "history": 20, "threads": 1, "seed": 0, "seconds": 0.0}
-COLUMNS = ("bundle", "", "ms", "least ms", "least ms by the clock", "of the kernel")
+REQUEST = {"task": "bundle", "k": K, "exclude": 0, "history": 20, "threads": 1, "seed": 0, "seconds": 0.0}
+COLUMNS = ("bundle", "answered by", "ms", "least ms", "least ms by the clock", "of the kernel's")
 Call = Callable[[int], Any]
+
+
+def use_checkout(folder: Path) -> None:
+    """Compile the checkout's package into a folder, and import it from there."""
+    package = ROOT / "devices" / "kernel" / "python"
+    shutil.copytree(package / PACKAGE, folder / PACKAGE)
+    library = folder / PACKAGE / f"libedgerec_kernel{LIBRARY_SUFFIX}"
+    subprocess.run([sys.executable, package / "build_library.py", library], check=True, timeout=600)
+    sys.path.insert(0, str(folder))
 
 
 def source(layout: str, items: int, d: int, seed: int) -> Source:
@@ -165,7 +177,7 @@ def measure_wasm(folder: Path, calls: int, rounds: int) -> list[Figures]:
             for address, name in WASM.items():
                 with open_device(address) as device:
                     place = device.push(folder / f"{layout}-{precision}")
-                    answer = device.run({**ASKED, "bundle": place, "calls": calls, "scenarios": ["recommend"]})
+                    answer = device.run({**REQUEST, "bundle": place, "calls": calls, "scenarios": ["recommend"]})
                 (scenario,) = (one for key, one in answer["scenarios"].items() if key == "recommend")
                 figures = summary(scenario["first_ns"], scenario["times_ns"])
                 times[name].append([figures["p50_ms"], min(scenario["times_ns"]) / 1e6])
@@ -177,8 +189,13 @@ def measure_wasm(folder: Path, calls: int, rounds: int) -> list[Figures]:
     return rows
 
 
+def cells(rows: Sequence[Figures]) -> list[list[str]]:
+    """Format rows as cells of the table."""
+    names = ("ms", "least_ms", "least_wall_ms", "of_kernel")
+    return [[row["bundle"], row["name"], *(f"{row[name]:.2f}" for name in names)] for row in rows]
+
+
 @experiment("kernel-latency")
-@click.option("--package", type=click.Path(exists=True, path_type=Path), help="Folder with the compiled package.")
 @click.option("--items", default=1_000_000, show_default=True, help="Number of items.")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of a row.")
 @click.option("--rounds", default=60, show_default=True, help="Calls of each contender.")
@@ -188,7 +205,6 @@ def measure_wasm(folder: Path, calls: int, rounds: int) -> list[Figures]:
 @click.option("--wasm", is_flag=True, help="Measure the kernel and onnxruntime-web in Node.")
 @runs_option
 def main(
-    package: Path | None,
     items: int,
     dimensions: int,
     rounds: int,
@@ -199,10 +215,9 @@ def main(
     runs: Path | None,
 ) -> Figures:
     """Measure recommendations by the kernel, by onnxruntime and by other libraries."""
-    if package is not None:
-        sys.path.insert(0, str(package.resolve()))
     with tempfile.TemporaryDirectory(prefix="edgerec-kernel-") as scratch:
         folder = Path(scratch)
+        use_checkout(folder / "package")
         if trained:
             rows, heading = measure_trained(trained, limit, 5 * rounds, runs, folder), f"{trained}, one thread"
         else:
@@ -210,9 +225,7 @@ def main(
             heading = f"{items:,} items, {dimensions} dimensions, one thread"
         if wasm and not trained:
             rows += measure_wasm(folder, rounds // 3, 3)
-    names = ("ms", "least_ms", "least_wall_ms", "of_kernel")
-    cells = [[row["bundle"], row["name"], *(f"{row[name]:.2f}" for name in names)] for row in rows]
-    print_table(heading, COLUMNS, cells)
+    print_table(heading, COLUMNS, cells(rows))
     return {"rows": rows}
 
 

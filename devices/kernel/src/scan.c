@@ -183,7 +183,9 @@ static uint32_t column(const er_table *table, size_t at) {
 
 static void sparse(const er_table *table, const er_block *block, const er_query *query, size_t index, size_t place,
                    uint32_t count, const int32_t *pointers, uint32_t n, er_cell *out) {
-#ifndef __OPTIMIZE_SIZE__
+#ifdef __wasm__ /* the rows that a page has most */
+    if (!table->wide_columns && block->bits == 8) ER_ROWS(uint8_t, uint8_t, int32_t, query->codes, ER_SIGNED)
+#elif !defined(__OPTIMIZE_SIZE__)
     if (!table->wide_columns && block->bits == 32) ER_ROWS(float, uint8_t, float, query->values, ER_ITSELF)
     if (!table->wide_columns && block->bits == 16) ER_ROWS(uint16_t, uint8_t, float, query->values, er_half_inline)
     if (!table->wide_columns && block->bits == 8) ER_ROWS(uint8_t, uint8_t, int32_t, query->codes, ER_SIGNED)

@@ -2,8 +2,8 @@
    product of NEON. Four columns are interleaved, so that the four values of a row lie together and become one sum of 32
    bits. Every sum is exact. The plain loops of vectors.h are the reference, and take the rows that are left over.
 
-   A CPU that may lack them is asked when a bundle is opened (er_has_wide); a build that requires them (-mavx2,
-   -march=armv8.2-a+dotprod) has nothing to ask. */
+   er_open looks whether the CPU has them (er_has_wide); a build that requires them (-mavx2, -march=armv8.2-a+dotprod)
+   does not look. */
 #ifndef ER_WIDE_H
 #define ER_WIDE_H
 
