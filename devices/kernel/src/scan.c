@@ -142,7 +142,8 @@ static void sum_codes(const er_table *table, const er_block *block, const er_que
     if (shared == 1) er_columns_u8(codes, block->rows, width, query->codes, n, out);
     for (uint32_t part = 0; shared > 1 && part < shared && part * columns < width; part++) {
         uint32_t own = width - part * columns < columns ? width - part * columns : columns;
-        er_columns_part(codes, block->rows, own, query->codes + part * columns, n, part * block->bits, block->bits, out);
+        er_columns_part(codes, block->rows, own, query->codes + part * columns, n, part * block->bits, block->bits,
+                        out);
     }
     (void)wide;
 }

@@ -60,7 +60,8 @@ ER_INLINE_WIDE er_factor er_factor_of(uint32_t weights) {
 /* Rows 0-3 and 16-19, 4-7 and 20-23, 8-11 and 24-27, 12-15 and 28-31 of four columns. */
 ER_INLINE_WIDE void er_interleave(const uint8_t *const columns[4], uint32_t row, er_wide rows[4]) {
     er_wide part[4];
-    for (int one = 0; one < 4; one++) part[one] = _mm256_loadu_si256((const er_wide *)(const void *)(columns[one] + row));
+    for (int one = 0; one < 4; one++)
+        part[one] = _mm256_loadu_si256((const er_wide *)(const void *)(columns[one] + row));
     er_wide low = _mm256_unpacklo_epi8(part[0], part[1]), high = _mm256_unpackhi_epi8(part[0], part[1]);
     er_wide other = _mm256_unpacklo_epi8(part[2], part[3]), last = _mm256_unpackhi_epi8(part[2], part[3]);
     rows[0] = _mm256_unpacklo_epi16(low, other), rows[1] = _mm256_unpackhi_epi16(low, other);
@@ -145,9 +146,9 @@ ER_INLINE_WIDE void er_put_rows(int32_t *out, const er_wide sums[4], bool add) {
 
 #endif
 
-/* Sums of n rows, a multiple of ER_WIDE_ROWS: `zero` and the products of `columns` columns of bytes with the query. A byte
-   holds the values of several columns of the table, from its lowest bits on: `columns` lie between them. While eight
-   columns are summed the next eight are fetched, and in the end the first eight of the next tile. */
+/* Sums of n rows, a multiple of ER_WIDE_ROWS: `zero` and the products of `columns` columns of bytes with the query. A
+   byte holds the values of several columns of the table, from its lowest bits on: `columns` lie between them. While
+   eight columns are summed the next eight are fetched, and in the end the first eight of the next tile. */
 ER_INLINE_WIDE void er_codes_of(const uint8_t *codes, size_t stride, uint32_t columns, uint32_t width,
                                 const int8_t *query, uint32_t n, int bits, int32_t zero, int32_t *out) {
     for (uint32_t at = 0; at < columns; at += ER_PASS) {

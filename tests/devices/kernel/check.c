@@ -3,7 +3,8 @@
    usage: check VECTORS_FOLDER BUNDLE REQUESTS.json
           check VECTORS_FOLDER LIST
 
-   BUNDLE is a folder or one file. LIST is a file with a line for each, BUNDLE and then REQUESTS.json. Prints a line for each wrong answer, and ends with status 1 where there is one. */
+   BUNDLE is a folder or one file. LIST is a file with a line for each, BUNDLE and then REQUESTS.json. Prints
+   a line for each wrong answer, and ends with status 1 where there is one. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Vectors of a Cortex-M and the start of a program whose files, memory and output are those of the host (semihosting). */
+/* Vectors and start of a program on a Cortex-M whose files and output are those of the host (semihosting). */
 #include <stdint.h>
 
 extern unsigned char __stack[];

@@ -16,7 +16,8 @@ static uint32_t random_bits(void) {
 }
 
 static void fill(uint8_t *bytes, size_t n, uint32_t extreme) {
-    for (size_t at = 0; at < n; at++) bytes[at] = (uint8_t)(extreme & 1 ? (random_bits() & 1 ? 255 : 0) : random_bits());
+    for (size_t at = 0; at < n; at++)
+        bytes[at] = (uint8_t)(extreme & 1 ? (random_bits() & 1 ? 255 : 0) : random_bits());
 }
 
 int main(void) {
