@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from edgerec.errors import BenchError
-from edgerec_devices import local
+from edgerec_devices import cortex_m, kernel, local
 from edgerec_devices.adb import device as adb
 from edgerec_devices.arm64 import device as arm64
 from edgerec_devices.protocol import Device, Kind, Options, Tell, silent
@@ -13,7 +13,11 @@ from edgerec_devices.ssh import device as ssh
 from edgerec_devices.web import browser, node, wasm
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (local.KIND, ssh.KIND, arm64.KIND, adb.KIND, browser.KIND, node.KIND, wasm.KIND)
+    kind.name: kind
+    for kind in (
+        *(local.KIND, kernel.KIND, ssh.KIND, arm64.KIND, cortex_m.KIND),
+        *(adb.KIND, browser.KIND, node.KIND, wasm.KIND),
+    )
 }
 
 

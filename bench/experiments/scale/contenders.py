@@ -102,6 +102,7 @@ PEERS = (
     ContenderSpec("LiteRT fp32", "peer"),
     ContenderSpec("LiteRT int8", "peer", exact=False),
     ContenderSpec("ExecuTorch fp32", "peer"),
+    ContenderSpec("turbovec 4 bit", "peer", exact=False),
 )
 """Other libraries and other quantisers, with three bundles."""
 

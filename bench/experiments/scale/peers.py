@@ -10,6 +10,7 @@ that need the libraries of the extra 'peers':
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from importlib import metadata
@@ -215,6 +216,31 @@ class Implicit:
         return lambda query: self._topk(items, query[None], k, num_threads=threads)[0][0]
 
 
+class Turbovec:
+    """The approximate index of turbovec: 4 bits a value after a rotation, searched without a list of candidates."""
+
+    package = "turbovec"
+    BITS, SAMPLE = 4, 1024
+
+    def __init__(self) -> None:
+        os.environ.setdefault("RAYON_NUM_THREADS", "1")  # which it reads once, at its first search
+        self._turbovec: Any = require("turbovec", EXTRA)
+
+    def build(self, items: Matrix, users: Matrix, folder: Path, k: int) -> dict[str, Any]:
+        """Calibrate the index on rows spread over the items, add the items, and write it."""
+        index = self._turbovec.TurboQuantIndex(items.shape[1], self.BITS)
+        index.calibrate(np.ascontiguousarray(items[:: -(-len(items) // self.SAMPLE)]))
+        index.add(np.ascontiguousarray(items))
+        index.write(str(folder / "index"))
+        return {"bits": self.BITS}
+
+    def open(self, folder: Path, k: int, threads: int, settings: dict[str, Any]) -> SearchFunction:
+        """Read the index, and prepare its caches; return a search."""
+        index = self._turbovec.TurboQuantIndex.load(str(folder / "index"))
+        index.prepare()
+        return lambda query: index.search(query[None], k)[1][0]
+
+
 def _exact(items: Matrix, queries: Matrix, k: int) -> NDArray[np.int64]:
     """Return the (B, k) rows with the largest products, from blocks of the items."""
     rows, scores = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
@@ -233,6 +259,7 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "usearch exact": Usearch,
     "hnswlib": Hnswlib,
     "implicit topk": Implicit,
+    "turbovec 4 bit": Turbovec,
     "OpenVINO fp32": lambda: OpenVino("fp32"),
     "OpenVINO int8": lambda: OpenVino("int8"),
     "LiteRT fp32": lambda: LiteRt("fp32"),

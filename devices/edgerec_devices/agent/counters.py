@@ -144,8 +144,9 @@ def faults_since(before: dict[str, int]) -> dict[str, int]:
 
 
 def bare(request: dict[str, Any]) -> dict[str, Any]:
-    """Run the bare session and return {"memory": figures} of the process."""
-    run_bare_session(int(request["threads"]))
+    """Run the bare session and return {"memory": figures} of the process; the kernel has no session."""
+    if request.get("provider") != "kernel":
+        run_bare_session(int(request["threads"]))
     return {"memory": memory_figures()}
 
 

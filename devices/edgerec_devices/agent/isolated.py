@@ -14,7 +14,7 @@ from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
 from edgerec_devices.agent.clock import timed
 from edgerec_devices.agent.counters import evict, faults_since, page_faults
-from edgerec_devices.agent.scenarios import Questions, graph_caller
+from edgerec_devices.agent.scenarios import Feed, Questions, backend_of, caller
 from edgerec_devices.facts import machine_facts
 
 Request = dict[str, Any]
@@ -41,16 +41,16 @@ def cold_load(request: Request) -> dict[str, Any]:
     if reason:
         return {"warm_because": reason}
     before = page_faults()
-    bundle, load_ms = timed(lambda: _open(folder, int(request["threads"])))
-    subject, call = Questions(bundle, request).rows(), graph_caller(bundle, "recommend")
+    (bundle, call), load_ms = timed(lambda: _open(request, int(request["threads"])))
+    subject = Questions(bundle, request).rows()
     _, first_ms = timed(lambda: call(subject))
     return {"cold": {"load_ms": load_ms, "first_ms": first_ms, "faults": faults_since(before)}}
 
 
-def _open(folder: Path, threads: int) -> Bundle:
-    bundle = Bundle(folder, verify=False, threads=threads)
-    Recommender(bundle)
-    return bundle
+def _open(request: Request, threads: int) -> tuple[Bundle, Callable[[Feed], Any]]:
+    """Return an open bundle, and a function that recommends."""
+    bundle, backend = Bundle(request["bundle"], verify=False, threads=threads), backend_of(request)
+    return bundle, caller(bundle, Recommender(bundle, backend), backend, "recommend")
 
 
 def sustained(request: Request) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def sustained(request: Request) -> dict[str, Any]:
         {"sustained": windows}, one per second: at_s (its start), count and p50_ms of its calls, and mhz, temperature_c
         and throttled at its end if they can be read.
     """
-    bundle = _open(Path(request["bundle"]), int(request["threads"]))
-    questions, call = Questions(bundle, request), graph_caller(bundle, "recommend")
+    bundle, call = _open(request, int(request["threads"]))
+    questions = Questions(bundle, request)
     windows: list[dict[str, Any]] = []
     started = perf_counter_ns()
     while (began := perf_counter_ns()) - started < 1e9 * float(request["sustained_seconds"]):
@@ -82,12 +82,13 @@ def offline(request: Request) -> dict[str, Any]:
 
     Returns:
         {"offline": points}: threads, batch, calls, users_per_second, for 1, 2, 4, ... threads up to the number of
-        usable cores, and batches of 1, 16 and 256 users whose scores fit into 64 MiB.
+        usable cores (the kernel has one), and batches of 1, 16 and 256 users whose scores fit into 64 MiB.
     """
     points = []
-    for threads in _thread_counts(machine_facts().get("usable_cores", 1)):
-        bundle = _open(Path(request["bundle"]), threads)
-        questions, call = Questions(bundle, request), graph_caller(bundle, "recommend")
+    cores = 1 if backend_of(request) == "kernel" else machine_facts().get("usable_cores", 1)
+    for threads in _thread_counts(cores):
+        bundle, call = _open(request, threads)
+        questions = Questions(bundle, request)
         for batch in BATCHES:
             if batch == 1 or batch * questions.n_items <= MOST_SCORES:
                 figures = _throughput(partial(questions.rows, batch), call, float(request["seconds"]))

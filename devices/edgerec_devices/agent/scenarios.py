@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgerec.errors import BenchError
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import Bundle
+from edgerec.runtime.recommender import Backend
 from edgerec_devices.agent.clock import Limits, time_calls
 from edgerec_devices.agent.counters import Energy, Instructions, faults_since, page_faults
 
@@ -35,6 +36,11 @@ class OpenBundle(NamedTuple):
     bundle: Bundle
     model: Recommender
     questions: Questions
+    backend: Backend = "onnxruntime"
+
+    def caller(self, graph: str) -> Callable[[Feed], Any]:
+        """Return a function that answers the feeds of a graph."""
+        return caller(self.bundle, self.model, self.backend, graph)
 
 
 def works(scenario: str, opened: OpenBundle, candidates: tuple[int, ...]) -> Iterator[tuple[str, Work]]:
@@ -42,16 +48,17 @@ def works(scenario: str, opened: OpenBundle, candidates: tuple[int, ...]) -> Ite
 
     A graph is opened when its work is yielded: earlier measurements do not include its memory.
     """
-    bundle, model, questions = opened
+    bundle, model, questions, backend = opened
     if scenario == "recommend":
-        yield "recommend", Work(questions.rows, graph_caller(bundle, "recommend"))
+        yield "recommend", Work(questions.rows, opened.caller("recommend"))
         yield "recommend, raw ids", Work(questions.raw, lambda question: model.recommend(**question))
     if scenario == "score" and bundle.has_graph("score"):
         for count in candidates:
-            yield f"score {count}", Work(partial(questions.candidates, count), graph_caller(bundle, "score"))
+            yield f"score {count}", Work(partial(questions.candidates, count), opened.caller("score"))
     if scenario == "lookup" and bundle.has_graph("score"):
-        yield "lookup", Work(partial(questions.candidates, 1), graph_caller(bundle, "score"))
-    if scenario == "history" and bundle.has_graph("encode"):
+        yield "lookup", Work(partial(questions.candidates, 1), opened.caller("score"))
+    # The kernel encodes a history inside of each request.
+    if scenario == "history" and bundle.has_graph("encode") and backend == "onnxruntime":
         yield "history", Work(questions.history, graph_caller(bundle, "encode"))
 
 
@@ -119,6 +126,25 @@ def graph_caller(bundle: Bundle, graph: str) -> Callable[[Feed], Any]:
     if graph == "encode" or not bundle.has_graph("encode"):
         return run
     return lambda feed: run(encoded(bundle, feed))
+
+
+def backend_of(request: dict[str, Any]) -> Backend:
+    """Return what answers a request: the kernel if it is the provider."""
+    return "kernel" if request.get("provider") == "kernel" else "onnxruntime"
+
+
+def caller(bundle: Bundle, model: Recommender, backend: Backend, graph: str) -> Callable[[Feed], Any]:
+    """Return a function that answers the feeds of a graph: the graph, or the kernel."""
+    if backend == "onnxruntime":
+        return graph_caller(bundle, graph)
+
+    def by_kernel(feed: Feed) -> Any:
+        subject: Feed = {name: feed[name] for name in feed if name in ("user", "history")}
+        if graph == "score":
+            return model.score_rows(subject, feed["candidates"])
+        return model.recommend_rows(subject, feed["exclude"], int(feed["k"]))
+
+    return by_kernel
 
 
 class Questions:

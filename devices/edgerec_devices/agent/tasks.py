@@ -11,7 +11,7 @@ from edgerec.runtime.bundle import Bundle, onnxruntime
 from edgerec_devices.agent.clock import Limits, timed, yardstick_ms
 from edgerec_devices.agent.counters import Instructions, bare, faults_since, memory_figures, page_faults
 from edgerec_devices.agent.isolated import ISOLATED
-from edgerec_devices.agent.scenarios import DEFAULT, Measurements, OpenBundle, Questions
+from edgerec_devices.agent.scenarios import DEFAULT, Measurements, OpenBundle, Questions, backend_of
 
 Request = dict[str, Any]
 
@@ -36,7 +36,8 @@ def measure_bundle(request: Request) -> dict[str, Any]:
         verify_ms: time to open the bundle once more, with the sha256 of every file compared.
         answers: raw ids of the k best items of each user in request['ask'].
     """
-    onnxruntime()
+    if backend_of(request) == "onnxruntime":
+        onnxruntime()
     wanted = request.get("scenarios", DEFAULT)
     alone: dict[str, Any] = {}
     for name in filter(ISOLATED.__contains__, wanted):
@@ -48,16 +49,16 @@ def measure_bundle(request: Request) -> dict[str, Any]:
 
 
 def _measure(request: Request, wanted: Sequence[str], counter: Instructions) -> dict[str, Any]:
-    folder, threads = request["bundle"], int(request["threads"])
+    folder, threads, backend = request["bundle"], int(request["threads"]), backend_of(request)
 
     def load() -> tuple[Bundle, Recommender]:
         opened = Bundle(folder, verify=False, threads=threads)
-        return opened, Recommender(opened)
+        return opened, Recommender(opened, backend)
 
     before = page_faults()
     (bundle, model), load_ms = timed(load)
     measurements = Measurements(
-        OpenBundle(bundle, model, Questions(bundle, request)),
+        OpenBundle(bundle, model, Questions(bundle, request), backend),
         tuple(int(count) for count in request.get("candidates", ())),
         Limits(int(request["calls"]), float(request["seconds"])),
     )

@@ -1,7 +1,9 @@
 /* Firmware that recommends from a bundle in flash: no heap, no file system, no operating system.
 
    It prints through semihosting, which QEMU and debuggers offer; a product would write to a display or a radio. The
-   history is built in, as -DHISTORY='3,17,42': raw ids of items. */
+   history is built in, as -DHISTORY='3,17,42': raw ids of items. With -DCALLS=20 it measures that many random requests
+   instead, of -DLENGTH items where the bundle has no users, without -DEXCLUDE others, and answers -DASK=0,1, rows of users:
+   this is the device cortex-m of edgerec bench. */
 #include "../edgerec_kernel.h"
 
 #ifndef HISTORY
@@ -71,18 +73,43 @@ static uint32_t stack_used(void) {
     return (uint32_t)(stack_top - at);
 }
 
-static void answer(void) {
+#ifdef CALLS
+
+static uint32_t below(uint32_t n) {
+    static uint32_t state = 2654435761u * (SEED) + 1;
+    state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+    return state % n;
+}
+
+static void measure(const er_model *model) {
+    static const int32_t ask[] = {ASK - 1};
+    static int32_t history[LENGTH], excluded[EXCLUDE + 1];
+    er_facts facts = er_facts_of(model);
+    er_request request = {.user = -1, .exclude = excluded, .n_exclude = EXCLUDE};
+    uint32_t found;
+    for (uint32_t call = 0; call < CALLS; call++) {
+        for (uint32_t one = 0; one < EXCLUDE; one++) excluded[one] = (int32_t)below(facts.items);
+        for (uint32_t one = 0; one < LENGTH; one++) history[one] = (int32_t)below(facts.items);
+        if (facts.users) request.user = (int32_t)below(facts.users);
+        else request.history = history, request.n_history = LENGTH;
+        restart();
+        check(er_recommend(model, &request, K, items, scores, &found, work, sizeof work));
+        print_number((int64_t)ticks() * CLOCK, " instructions to recommend\n");
+    }
+    for (uint32_t one = 0; ask[one] >= 0 && facts.users; one++) {
+        request = (er_request){.user = ask[one]};
+        check(er_recommend(model, &request, K, items, scores, &found, work, sizeof work));
+        for (uint32_t place = 0; place < found; place++) print_number(items[place], " ");
+        print("are best\n");
+    }
+}
+
+#else
+
+static void measure(const er_model *model) {
     static const int64_t ids[] = {HISTORY};
     int32_t history[sizeof ids / sizeof *ids];
     uint32_t found, n = sizeof ids / sizeof *ids;
-    size_t need;
-    const er_model *model;
-    er_source source = {.tables = {bundle_start, (size_t)(bundle_end - bundle_start)}};
-    restart();
-    check(er_open(&source, arena, sizeof arena, &need, &model));
-    print_number((int64_t)ticks() * CLOCK, " instructions to open\n");
-    print_number((int64_t)need, " bytes of arena\n");
-    print_number((int64_t)er_work_size(model), " bytes of work\n");
     for (uint32_t one = 0; one < n; one++)
         check((history[one] = er_row_of_int(model, ER_ITEM, ids[one])) < 0 ? ER_ROW : ER_OK);
     er_request request = {.history = history, .n_history = n, .user = -1};
@@ -95,6 +122,20 @@ static void answer(void) {
         print_number(id, " ");
         print_number((int64_t)(scores[one] * 1e6f), " millionths\n");
     }
+}
+
+#endif
+
+static void answer(void) {
+    size_t need;
+    const er_model *model;
+    er_source source = {.tables = {bundle_start, (size_t)(bundle_end - bundle_start)}};
+    restart();
+    check(er_open(&source, arena, sizeof arena, &need, &model));
+    print_number((int64_t)ticks() * CLOCK, " instructions to open\n");
+    print_number((int64_t)need, " bytes of arena\n");
+    print_number((int64_t)er_work_size(model), " bytes of work\n");
+    measure(model);
     er_close(model);
 }
 

@@ -21,16 +21,15 @@ except ImportError:  # run as a program
 KERNEL = Path(__file__).resolve().parents[1]
 SUFFIX = {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so")
 NAME = f"libedgerec_kernel{SUFFIX}"
+CPU = ("-mcpu=baseline",)
+"""The oldest of its kind: AVX2 and the dot product are chosen when a bundle is opened."""
 OPTIONS = ("-std=c99", "-O3", "-DER_SIGNATURES=0", "-fPIC", "-shared", "-g0", "-s")
 
 
 def build(out: Path) -> None:
     """Compile the kernel for this machine's kind of CPU."""
-    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    # Of x86-64, those with AVX2 and FMA: every one since 2015 but some Celerons.
-    cpu = ["-mcpu=x86_64_v3"] if machine == "x86_64" else []
     sources = sorted(str(path.relative_to(KERNEL)) for path in (KERNEL / "src").glob("*.c"))
-    zig = [sys.executable, "-m", "ziglang", "cc", *cpu, *OPTIONS]
+    zig = [sys.executable, "-m", "ziglang", "cc", *CPU, *OPTIONS]
     subprocess.run([*zig, *sources, "-o", str(out)], check=True, cwd=KERNEL)
 
 

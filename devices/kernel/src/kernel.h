@@ -32,6 +32,17 @@ int memcmp(const void *one, const void *other, size_t size);
 #endif
 #endif
 
+/* Products by AVX2 and by NEON's dot product, where a CPU has them: builds for speed, by GCC and clang. */
+#ifndef ER_WIDE
+#if defined(__OPTIMIZE_SIZE__) || !defined(__GNUC__)
+#define ER_WIDE 0
+#elif defined(__x86_64__) || (defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || defined(__linux__)))
+#define ER_WIDE 1
+#else
+#define ER_WIDE 0
+#endif
+#endif
+
 #ifndef ER_LARGE
 #define ER_LARGE 65536 /* rows from which a catalogue is large */
 #endif
@@ -190,6 +201,7 @@ struct er_model {
     float power, weight_top, matrix_scale, alpha;
     uint32_t steps;
     bool has_scorer;
+    bool wide; /* this CPU has what wide.h uses */
     uint32_t products, n_layers, widest;
     const float *product_weights;
     er_layer layers[ER_LAYERS];
@@ -269,6 +281,10 @@ void er_scan(const er_model *model, er_work *work, uint32_t first, uint32_t rows
 float er_scaled(float value, int exponent);
 float er_score_row(const er_model *model, er_work *work, const er_table *table, uint32_t row);
 
+#if ER_WIDE
+/* wide.c */
+bool er_has_wide(void);
+#endif
 #if ER_BOUNDS
 /* bounds.c */
 void er_find_bounds(const er_model *model, float *bounds);

@@ -237,6 +237,9 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
         model->bounds = bounds;
     }
 #endif
+#if ER_WIDE
+    model->wide = er_has_wide();
+#endif
     *opened = model;
     return arena->used > arena->size ? ER_MEMORY : ER_OK;
 }

@@ -2,6 +2,7 @@
 #include "kernel.h"
 
 #include "vectors.h"
+#include "wide.h"
 
 uint32_t er_tile(const er_model *model) { return model->items.layout == ER_CSC ? ER_STRETCH : ER_TILE; }
 
@@ -108,35 +109,57 @@ float er_score_row(const er_model *model, er_work *work, const er_table *table, 
     return sum;
 }
 
+/* Add the products of a block's columns of numbers, from `first` on, to n sums. */
+static void add_floats(const er_table *table, const er_block *block, const er_query *query, uint32_t first, uint32_t n,
+                       bool wide, float *out) {
+    const float *singles = (const float *)table->values + block->start + first;
+    const uint16_t *halves = (const uint16_t *)table->values + block->start + first;
+#if ER_WIDE
+    if (wide && block->bits == 32) er_columns_f32_wide(singles, block->rows, block->width, query->values, n, out);
+    else if (wide) er_columns_f16_wide(halves, block->rows, block->width, query->values, n, out);
+    if (wide) return;
+#endif
+    if (block->bits == 32) er_columns_f32(singles, block->rows, block->width, query->values, n, out);
+    else er_columns_f16(halves, block->rows, block->width, query->values, n, out);
+    (void)wide;
+}
+
+/* Sums of n rows of a block, from `first` on: `zero` and the products of their codes with the query's. */
+static void sum_codes(const er_table *table, const er_block *block, const er_query *query, uint32_t first, uint32_t n,
+                      bool wide, int32_t zero, int32_t *out) {
+    const uint8_t *codes = (const uint8_t *)table->values + block->start + first;
+    uint32_t width = block->width, shared = 8 / block->bits, columns = (width + shared - 1) / shared;
+#if ER_WIDE
+    if (wide) {
+        uint32_t many = n / ER_WIDE_ROWS * ER_WIDE_ROWS;
+        if (shared == 1) er_codes_8(codes, block->rows, columns, width, query->codes, many, zero, out);
+        else if (shared == 2) er_codes_4(codes, block->rows, columns, width, query->codes, many, zero, out);
+        else er_codes_2(codes, block->rows, columns, width, query->codes, many, zero, out);
+        codes += many, out += many, n -= many;
+    }
+#endif
+    for (uint32_t row = 0; row < n; row++) out[row] = zero;
+    if (shared == 1) er_columns_u8(codes, block->rows, width, query->codes, n, out);
+    for (uint32_t part = 0; shared > 1 && part < shared && part * columns < width; part++) {
+        uint32_t own = width - part * columns < columns ? width - part * columns : columns;
+        er_columns_part(codes, block->rows, own, query->codes + part * columns, n, part * block->bits, block->bits,
+                        out);
+    }
+    (void)wide;
+}
+
 /* Rows first .. first + n - 1 of a block whose columns lie together. */
 static void scan_columns(const er_table *table, const er_block *block, const er_query *query, uint32_t first,
-                         uint32_t n, er_cell *out) {
-    uint32_t width = block->width, shared = block->bits < 8 ? 8 / block->bits : 1,
-             columns = (width + shared - 1) / shared;
+                         uint32_t n, bool wide, er_cell *out) {
     if (!table->integer) {
         for (uint32_t row = 0; row < n; row++) out[row].score = 0;
-        if (block->bits == 32)
-            er_columns_f32((const float *)table->values + block->start + first, block->rows, width, query->values, n,
-                           &out->score);
-        else
-            er_columns_f16((const uint16_t *)table->values + block->start + first, block->rows, width, query->values, n,
-                           &out->score);
+        add_floats(table, block, query, first, n, wide, &out->score);
         return;
     }
     int32_t zero = 0;
-    for (uint32_t at = 0; at < width; at++) zero += query->codes[at];
+    for (uint32_t at = 0; at < block->width; at++) zero += query->codes[at];
     zero *= block->bits == 8 ? -128 : block->bits == 4 ? -8 : -3;
-    for (uint32_t row = 0; row < n; row++) out[row].sum = zero;
-    const uint8_t *codes = (const uint8_t *)table->values + block->start + first;
-    if (block->bits == 8) {
-        er_columns_u8(codes, block->rows, width, query->codes, n, &out->sum);
-        return;
-    }
-    for (uint32_t part = 0; part < shared && part * columns < width; part++) {
-        uint32_t own = width - part * columns < columns ? width - part * columns : columns;
-        er_columns_part(codes, block->rows, own, query->codes + part * columns, n, part * block->bits, block->bits,
-                        &out->sum);
-    }
+    sum_codes(table, block, query, first, n, wide, zero, &out->sum);
 }
 
 static uint32_t column(const er_table *table, size_t at) {
@@ -161,7 +184,9 @@ static uint32_t column(const er_table *table, size_t at) {
 
 static void sparse(const er_table *table, const er_block *block, const er_query *query, size_t index, size_t place,
                    uint32_t count, const int32_t *pointers, uint32_t n, er_cell *out) {
-#ifndef __OPTIMIZE_SIZE__
+#ifdef __wasm__ /* the rows that a page has most */
+    if (!table->wide_columns && block->bits == 8) ER_ROWS(uint8_t, uint8_t, int32_t, query->codes, ER_SIGNED)
+#elif !defined(__OPTIMIZE_SIZE__)
     if (!table->wide_columns && block->bits == 32) ER_ROWS(float, uint8_t, float, query->values, ER_ITSELF)
     if (!table->wide_columns && block->bits == 16) ER_ROWS(uint16_t, uint8_t, float, query->values, er_half_inline)
     if (!table->wide_columns && block->bits == 8) ER_ROWS(uint8_t, uint8_t, int32_t, query->codes, ER_SIGNED)
@@ -221,21 +246,35 @@ static void scan_runs(const er_table *table, const er_query *query, uint32_t fir
     }
 }
 
+/* Sums become scores; sixteen at a time are copied first, since compilers do not vectorise a union that is read and
+   written in one place. */
+static void scale_evenly(er_cell *out, uint32_t n, float scale, float by) {
+    uint32_t row = 0;
+#ifndef __OPTIMIZE_SIZE__
+    for (; row + 16 <= n; row += 16) {
+        int32_t sums[16];
+        memcpy(sums, out + row, sizeof sums);
+        for (uint32_t one = 0; one < 16; one++) out[row + one].score = (float)sums[one] * scale * by;
+    }
+#endif
+    for (; row < n; row++) out[row].score = (float)out[row].sum * scale * by;
+}
+
 static void scale_sums(const er_table *table, const er_block *block, const er_query *query, uint32_t first, uint32_t n,
                        er_cell *out) {
+    float by = query->scale; /* not in memory that `out` might be */
     if (table->row_scales == NULL) {
-        float scale = table->factors[table->n_factors == 1 ? 0 : block - table->blocks];
-        for (uint32_t row = 0; row < n; row++) out[row].score = (float)out[row].sum * scale * query->scale;
+        scale_evenly(out, n, table->factors[table->n_factors == 1 ? 0 : block - table->blocks], by);
     } else if (table->byte_scales) {
         const uint8_t *roots = (const uint8_t *)table->row_scales + first;
         float top = table->factors[0] / 4294967296.0f;
         for (uint32_t row = 0; row < n; row++) {
             float square = (float)roots[row] * (float)roots[row];
-            out[row].score = (float)out[row].sum * (square * square * top) * query->scale;
+            out[row].score = (float)out[row].sum * (square * square * top) * by;
         }
     } else {
         for (uint32_t row = 0; row < n; row++)
-            out[row].score = (float)out[row].sum * er_row_scale(table, first + row) * query->scale;
+            out[row].score = (float)out[row].sum * er_row_scale(table, first + row) * by;
     }
 }
 
@@ -258,7 +297,7 @@ void er_scan(const er_model *model, er_work *work, uint32_t first, uint32_t rows
         if (n > rows) n = rows;
         size_t index = (size_t)inside * block->width;
         if (table->layout == ER_BLOCKED) {
-            scan_columns(table, block, query, inside, n, out);
+            scan_columns(table, block, query, inside, n, model->wide, out);
         } else if (table->layout == ER_CSR) {
             const int32_t *pointers = table->pointers + first;
             sparse(table, block, query, (size_t)pointers[0], (size_t)pointers[0], 0, pointers, n, out);

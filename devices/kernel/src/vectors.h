@@ -5,25 +5,41 @@
 #define ER_VECTORS_H
 
 #include "kernel.h"
+#include "wide.h"
 
 #ifndef __OPTIMIZE_SIZE__
 
-#define ER_COLUMNS(NAME, TYPE, QUERY, SUM, PART, VALUE)                                                                \
-    static void NAME(const TYPE *restrict values, size_t stride, uint32_t width, const QUERY *restrict query,          \
-                     uint32_t n, SUM *restrict out) {                                                                  \
+/* The rows whose products with four columns are summed before those of the next four are: by then they are fetched. */
+enum { ER_STEP = 64 };
+
+#define ER_COLUMNS(NAME, USES, TYPE, QUERY, SUM, PART, VALUE)                                                          \
+    USES static void NAME(const TYPE *restrict values, size_t stride, uint32_t width, const QUERY *restrict query,     \
+                          uint32_t n, SUM *restrict out) {                                                             \
         uint32_t at = 0;                                                                                               \
         for (; at + 4 <= width; at += 4, values += 4 * stride) {                                                       \
             const TYPE *one = values, *two = one + stride, *three = two + stride, *four = three + stride;              \
             PART a = query[at], b = query[at + 1], c = query[at + 2], d = query[at + 3];                               \
-            for (uint32_t row = 0; row < n; row++)                                                                     \
-                out[row] +=                                                                                            \
-                    (a * VALUE(one[row]) + b * VALUE(two[row])) + (c * VALUE(three[row]) + d * VALUE(four[row]));      \
+            for (uint32_t start = 0; start < n; start += ER_STEP) {                                                    \
+                uint32_t end = n - start < ER_STEP ? n : start + ER_STEP;                                              \
+                if (at + 8 <= width) ER_FETCH(four + stride + start, stride, sizeof(TYPE));                            \
+                for (uint32_t row = start; row < end; row++)                                                           \
+                    out[row] +=                                                                                        \
+                        (a * VALUE(one[row]) + b * VALUE(two[row])) + (c * VALUE(three[row]) + d * VALUE(four[row]));  \
+            }                                                                                                          \
         }                                                                                                              \
         for (; at < width; at++, values += stride) {                                                                   \
             PART a = query[at];                                                                                        \
             for (uint32_t row = 0; row < n; row++) out[row] += a * VALUE(values[row]);                                 \
         }                                                                                                              \
     }
+
+#ifdef __GNUC__
+#define ER_FETCH(from, stride, size)                                                                                   \
+    for (uint32_t line = 0; line < ER_STEP / 16 * (size); line++)                                                      \
+    __builtin_prefetch((from) + line % 4 * (stride) + line / 4 * (64 / (size)))
+#else
+#define ER_FETCH(from, stride, size)
+#endif
 
 #define ER_ITSELF(value) (value)
 #define ER_LOW(byte) (int32_t)((byte) & 15)
@@ -45,15 +61,19 @@ static inline float er_half_inline(uint16_t half) {
     return sign.value;
 }
 
-ER_COLUMNS(er_columns_f32, float, float, float, float, ER_ITSELF)
-ER_COLUMNS(er_columns_f16, uint16_t, float, float, float, er_half_inline)
-ER_COLUMNS(er_columns_u8, uint8_t, int8_t, int32_t, int32_t, ER_ITSELF)
-ER_COLUMNS(er_columns_low, uint8_t, int8_t, int32_t, int32_t, ER_LOW)
-ER_COLUMNS(er_columns_high, uint8_t, int8_t, int32_t, int32_t, ER_HIGH)
-ER_COLUMNS(er_columns_two_0, uint8_t, int8_t, int32_t, int32_t, ER_TWO_0)
-ER_COLUMNS(er_columns_two_1, uint8_t, int8_t, int32_t, int32_t, ER_TWO_1)
-ER_COLUMNS(er_columns_two_2, uint8_t, int8_t, int32_t, int32_t, ER_TWO_2)
-ER_COLUMNS(er_columns_two_3, uint8_t, int8_t, int32_t, int32_t, ER_TWO_3)
+ER_COLUMNS(er_columns_f32, , float, float, float, float, ER_ITSELF)
+ER_COLUMNS(er_columns_f16, , uint16_t, float, float, float, er_half_inline)
+#if ER_WIDE
+ER_COLUMNS(er_columns_f32_wide, ER_USES_WIDE, float, float, float, float, ER_ITSELF)
+ER_COLUMNS(er_columns_f16_wide, ER_USES_WIDE, uint16_t, float, float, float, er_half_inline)
+#endif
+ER_COLUMNS(er_columns_u8, , uint8_t, int8_t, int32_t, int32_t, ER_ITSELF)
+ER_COLUMNS(er_columns_low, , uint8_t, int8_t, int32_t, int32_t, ER_LOW)
+ER_COLUMNS(er_columns_high, , uint8_t, int8_t, int32_t, int32_t, ER_HIGH)
+ER_COLUMNS(er_columns_two_0, , uint8_t, int8_t, int32_t, int32_t, ER_TWO_0)
+ER_COLUMNS(er_columns_two_1, , uint8_t, int8_t, int32_t, int32_t, ER_TWO_1)
+ER_COLUMNS(er_columns_two_2, , uint8_t, int8_t, int32_t, int32_t, ER_TWO_2)
+ER_COLUMNS(er_columns_two_3, , uint8_t, int8_t, int32_t, int32_t, ER_TWO_3)
 
 static void er_columns_part(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n,
                             uint32_t shift, uint32_t bits, int32_t *out) {

@@ -33,7 +33,7 @@ WASM = DIST / "edgerec-kernel.wasm"
 LIBRARY = DIST / "edgerec-kernel-node.mjs"
 MODULES = ("edgerec-kernel.mjs", "edgerec-packed.mjs", "edgerec-session.mjs", "edgerec-signature.mjs")
 """Files that a page loads, at once and on first use, without those for patches."""
-MOST_BYTES, MOST_COMPRESSED = 40_000, 20_480
+MOST_BYTES, MOST_COMPRESSED = 40 << 10, 20 << 10
 """Bytes of the module with its WebAssembly, and of both compressed by gzip."""
 REFUSED = [case.name for case in cases() if is_refused(case.version, case.options.precision)]
 TAKEN = [case.name for case in cases() if case.name not in REFUSED]

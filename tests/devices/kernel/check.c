@@ -1,8 +1,10 @@
 /* Checks the kernel against the test vectors, as tests/vectors/check.py checks Python's runtime.
 
    usage: check VECTORS_FOLDER BUNDLE REQUESTS.json
+          check VECTORS_FOLDER LIST
 
-   BUNDLE is a folder or one file. Prints a line for each wrong answer, and ends with status 1 where there is one. */
+   BUNDLE is a folder or one file. LIST is a file with a line for each, BUNDLE and then REQUESTS.json. Prints
+   a line for each wrong answer, and ends with status 1 where there is one. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -323,16 +325,18 @@ static const char *ask(const char *folder, const char *bundle, er_json request, 
                : NULL;
 }
 
-int main(int count, char **arguments) {
-    if (count != 4) return 2;
+static int requests_asked, wrong_answers;
+
+/* The status of the program for one bundle. */
+static int check(const char *folder, const char *bundle, const char *requests) {
     loaded files;
     void *arena;
-    er_bytes text = read_file(arguments[3], "");
+    er_bytes text = read_file(requests, "");
     er_json content, request;
-    load(arguments[2], &files);
+    load(bundle, &files);
     er_status status = open_loaded(&files, NULL, 0, &arena, &model);
     if (status != ER_OK) {
-        printf("%s: %d %s\n", arguments[2], status, er_message(status));
+        printf("%s: %d %s\n", bundle, status, er_message(status));
         free(arena);
         forget(&files);
         free((void *)(uintptr_t)text.data);
@@ -341,10 +345,10 @@ int main(int count, char **arguments) {
     if (er_json_object(text.data, text.size, &content) != ER_OK) return 3;
     work_size = er_work_size(model);
     work = allocate(work_size);
-    int wrong = 0, asked = 0;
+    int wrong = 0;
     er_json at = er_json_first(er_json_get(content, "requests"), '[');
-    for (; er_json_next(&at, NULL, &request); asked++) {
-        const char *failure = ask(arguments[1], arguments[2], request, &status);
+    for (; er_json_next(&at, NULL, &request); requests_asked++) {
+        const char *failure = ask(folder, bundle, request, &status);
         er_json error = er_json_get(request, "error");
         if (!files.is_folder && er_json_get(request, "flip").at) continue;
         er_status kind = er_kind(status), expected = !error.at                      ? ER_OK
@@ -354,13 +358,33 @@ int main(int count, char **arguments) {
         if (failure == NULL && kind != expected) failure = er_message(status);
         const char *line = request.at, *end = memchr(line, '\n', (size_t)((const char *)text.data + text.size - line));
         if (failure)
-            printf("%s: %.*s: %s\n", arguments[2], (int)(end && end - line < 300 ? end - line : 300), line, failure),
-                wrong++;
+            printf("%s: %.*s: %s\n", bundle, (int)(end && end - line < 300 ? end - line : 300), line, failure), wrong++;
     }
+    wrong_answers += wrong;
     er_close(model);
     free(arena), free(work);
     forget(&files);
     free((void *)(uintptr_t)text.data);
-    printf("%d requests, %d failures\n", asked, wrong);
     return wrong > 0;
+}
+
+int main(int count, char **arguments) {
+    int worst = 0;
+    if (count != 3 && count != 4) return 2;
+    if (count == 4) {
+        worst = check(arguments[1], arguments[2], arguments[3]);
+    } else {
+        static char list[MOST];
+        er_bytes lines = read_file(arguments[2], "");
+        if (lines.data == NULL || lines.size >= MOST) return 3;
+        memcpy(list, lines.data, lines.size);
+        free((void *)(uintptr_t)lines.data);
+        for (char *bundle = strtok(list, "\n"), *requests; bundle; bundle = strtok(NULL, "\n")) {
+            if ((requests = strtok(NULL, "\n")) == NULL) return 3;
+            int status = check(arguments[1], bundle, requests);
+            worst = status > worst ? status : worst;
+        }
+    }
+    printf("%d requests, %d failures\n", requests_asked, wrong_answers);
+    return worst;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.experiments.kernel_latency import BACKENDS, measure, source
+from bench.experiments.kernel_latency import BACKENDS, bundle_call, measure, source
 from edgerec.errors import BundleError, MissingExtraError, RequestError
 from edgerec.runtime import Recommender
 from edgerec_export import ExportRequest, export_request, from_run
@@ -130,10 +131,46 @@ def test_errors_name_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         Recommender.load(check.FOLDER / "bundles" / "v2-numbers", backend="kernel")
 
 
+def test_arrays_are_checked_before_c_reads_them() -> None:
+    import edgerec_kernel
+
+    folder = check.FOLDER / "bundles" / "v2-numbers"
+    manifest, (tables,) = (folder / "manifest.json").read_bytes(), folder.glob("*.bin")
+    content = np.fromfile(tables, np.uint8)
+    d = json.loads(manifest)["d"]
+    for wrong, message in (
+        ((manifest, content, d + 1), "vectors have 8 dimensions"),
+        ((manifest, content.view(np.int8), d), "tables is an array of uint8, got int8"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            edgerec_kernel.Kernel(*wrong)
+    kernel = edgerec_kernel.Kernel(manifest, content, d)
+    rows = np.arange(6, dtype=np.int32)
+    for given, message in (
+        ({"history": np.arange(3)}, "history is an array of int32, got int64"),
+        ({"history": [1, 2]}, "history is an array of int32, got list"),
+        ({"history": rows[::2]}, "history has one dimension and no gaps"),
+        ({"history": rows, "exclude": rows.reshape(2, 3)}, "exclude has one dimension and no gaps"),
+        ({"vector": np.zeros(d - 1, np.float32)}, f"vector has {d - 1} values"),
+        ({"user": 1 << 32}, "user is -1 to 2147483647"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            kernel.recommend(3, **given)
+    for k in (0, 1 << 31):
+        with pytest.raises(ValueError, match="k is 1 to"):
+            kernel.recommend(k, history=rows)
+    with pytest.raises(edgerec_kernel.KernelError):
+        kernel.recommend(1 << 30, history=rows)
+    with pytest.raises(TypeError, match="rows is an array of int32"):
+        kernel.score(np.arange(3), history=rows)
+    with pytest.raises(ValueError, match="item is 0 to"):
+        kernel.similar(-1, 3)
+
+
 def test_its_latency_is_measured(tmp_path: Path) -> None:
     for layout in ("dense", "mixed", "ell"):
         options = ExportRequest(layout, "int8", similar=False, verify=False)
         bundle = export_request(source(layout, 500, 16, 0), tmp_path / layout, options).folder
-        figures = measure(bundle, calls=3)
-        assert set(figures) == {f"{one}{kind}_ms" for one in BACKENDS for kind in ("", "_least")}
-        assert min(figures.values()) > 0
+        rows = measure({name: bundle_call(bundle, name) for name in BACKENDS}, rounds=3)
+        assert [row["name"] for row in rows] == list(BACKENDS)
+        assert min(row[name] for row in rows for name in ("ms", "least_ms", "least_wall_ms", "of_kernel")) > 0

@@ -13,16 +13,15 @@ import pytest
 from tests.devices.conftest import lacking
 from tests.devices.kernel.conftest import KERNEL, STRICT, sources
 
-TARGET = (
-    "-target",
-    "thumb-freestanding-eabihf",
-    "-mcpu=cortex_m4+vfp4d16sp",
-    "-ffreestanding",
-    "-Os",
-    "-fno-inline-functions",
+TARGET = ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp", "-ffreestanding")
+SMALLEST = ("-arm-promote-constant", "-enable-pre=0", "-phi-node-folding-threshold=0")
+"""Options of LLVM: constants next to the code, no copies of code for known values, no selects for branches."""
+FLAGS = (
+    *TARGET,
+    *("-Oz", "-Xclang", "-Oz", *(word for option in SMALLEST for word in ("-mllvm", option))),
+    *("-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
 )
-NO_TABLES = ("-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
-LIMITS = {(): 36 << 10, ("-DER_SIGNATURES=0",): 31 << 10, ("-DER_SHA256=0",): 30 << 10}
+LIMITS = {(): 32 << 10, ("-DER_SIGNATURES=0",): 28 << 10, ("-DER_SHA256=0",): 27 << 10}
 """Bytes of code and constants, by what is left out."""
 ALLOCATED = 2
 
@@ -32,7 +31,7 @@ def objects(folder: Path, options: tuple[str, ...]) -> dict[str, bytes]:
     if importlib.util.find_spec("ziglang") is None:
         lacking("ziglang", "pip install ziglang")
     folder.mkdir()
-    zig = [sys.executable, "-m", "ziglang", "cc", *STRICT, *TARGET, *NO_TABLES, *options, "-c"]
+    zig = [sys.executable, "-m", "ziglang", "cc", *STRICT, *FLAGS, *options, "-c"]
     found = {}
     for path in sources():
         out = folder / f"{Path(path).stem}.o"

@@ -64,6 +64,8 @@ def opens(content: bytes, tables: NDArray[np.uint8], d: int = 8) -> bool:
 
     try:
         Kernel(content, tables, d)
+    except ValueError as error:  # it was opened, and has another d
+        return "dimensions" in str(error)
     except KernelError as error:
         if error.kind == "bundle":
             return False

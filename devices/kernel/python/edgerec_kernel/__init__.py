@@ -68,11 +68,21 @@ class _Request(ctypes.Structure):
     )
 
 
+class _Facts(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_uint32) for name in ("major", "minor", "items", "users", "d")),
+        *((name, ctypes.c_int) for name in ("item_ids", "user_ids", "takes_vectors")),
+        *((name, ctypes.c_int) for name in ("has_similar", "has_popular", "has_titles")),
+        ("rollback_index", ctypes.c_uint64),
+    )
+
+
 def _library() -> ctypes.CDLL:
     found = ctypes.CDLL(str(Path(__file__).with_name(f"libedgerec_kernel{_SUFFIX}")))
     found.er_message.restype = ctypes.c_char_p
     found.er_work_size.restype = ctypes.c_size_t
-    for name in ("er_work_size", "er_close"):
+    found.er_facts_of.restype = _Facts
+    for name in ("er_work_size", "er_facts_of", "er_close"):
         getattr(found, name).argtypes = [ctypes.c_void_p]
     return found
 
@@ -88,8 +98,12 @@ class Kernel:
             tables: (bytes,) of the tables file, at a multiple of 8 in memory; it stays mapped as long as this lives.
             d: dimensions of a vector.
 
-        Raises KernelError.
+        Raises:
+            KernelError: the kernel refuses the bundle.
+            TypeError, ValueError: the tables are no bytes, or `d` is not the bundle's.
         """
+        if _checked("tables", tables, np.uint8).ctypes.data % 8:
+            raise ValueError("tables lie at a multiple of 8 in memory; copy them into an array of their own")
         self._c, self._tables, self._d = _library(), tables, d
         text = ctypes.create_string_buffer(manifest, len(manifest))
         source = _Source(_Bytes(ctypes.addressof(text), len(manifest)), _Bytes(tables.ctypes.data, tables.size))
@@ -107,6 +121,10 @@ class Kernel:
                 break
         self._check(status)
         self._model = model
+        facts = self._c.er_facts_of(model)
+        if facts.d != d:
+            raise ValueError(f"the bundle's vectors have {facts.d} dimensions, got d = {d}")
+        self._n_items = int(facts.items)
         self._work_size = int(self._c.er_work_size(model))
         self._own = threading.local()
 
@@ -131,15 +149,20 @@ class Kernel:
         exclude: Rows | None = None,
         allow: Rows | None = None,
     ) -> tuple[Rows, Floats]:
-        """Return the best items (n,) and their scores (n,), best first; n is k, or fewer if fewer are left."""
-        request = _request(user, history, vector, exclude, allow)
+        """Return the best items (n,) and their scores (n,), best first; n is k, or fewer if fewer are left.
+
+        Every method raises KernelError for requests that the kernel refuses, and TypeError or ValueError for arrays of
+        another dtype or shape than those of its signature: rows are int32, vectors float32, both without gaps.
+        """
+        request = _request(self._d, user, history, vector, exclude, allow)
         return self._ranked(self._c.er_recommend, (), request, k)
 
     def similar(self, item: int, k: int) -> tuple[Rows, Floats]:
         """Return the most similar items (n,) to an item, and cosines (n,)."""
-        return self._ranked(self._c.er_similar, (ctypes.c_int32(item),), _Request(user=-1), k)
+        return self._ranked(self._c.er_similar, (ctypes.c_int32(_number("item", item, 0)),), _Request(user=-1), k)
 
     def _ranked(self, function: Callable[..., int], first: tuple[Any, ...], request: _Request, k: int) -> Any:
+        k = min(_number("k", k, 1), self._n_items + 1)  # one more than there are is refused with the kernel's words
         items, scores, found = np.empty(k, np.int32), np.empty(k, np.float32), ctypes.c_uint32()
         work = self._work()
         status = function(
@@ -158,7 +181,9 @@ class Kernel:
 
     def score(self, rows: Rows, *, user: int = -1, history: Rows | None = None, vector: Floats | None = None) -> Floats:
         """Return the scores (n,) of item rows (n,)."""
-        request, scores, work = _request(user, history, vector), np.empty(rows.size, np.float32), self._work()
+        rows = _checked("rows", rows, np.int32)
+        request, scores = _request(self._d, user, history, vector), np.empty(rows.size, np.float32)
+        work = self._work()
         status = self._c.er_score(
             self._model,
             ctypes.byref(request),
@@ -173,7 +198,7 @@ class Kernel:
 
     def encode(self, history: Rows) -> Floats:
         """Return the vector (d,) of a history."""
-        request, vector, work = _request(-1, history), np.empty(self._d, np.float32), self._work()
+        request, vector, work = _request(self._d, -1, history), np.empty(self._d, np.float32), self._work()
         status = self._c.er_encode(
             self._model,
             ctypes.byref(request),
@@ -186,16 +211,45 @@ class Kernel:
 
 
 def _request(
+    d: int,
     user: int,
     history: Rows | None = None,
     vector: Floats | None = None,
     exclude: Rows | None = None,
     allow: Rows | None = None,
 ) -> _Request:
-    def place(array: NDArray[Any] | None) -> tuple[int | None, int]:
-        # An empty array has an address too: none is another request than an empty one.
-        return (None, 0) if array is None else (array.ctypes.data, array.size)
+    """Return a request. Raises TypeError and ValueError for arrays that C would read otherwise than they are meant."""
 
-    given = _Request(*place(history), place(vector)[0], user, *place(exclude), *place(allow))
+    def place(name: str, array: NDArray[Any] | None) -> tuple[int | None, int]:
+        # An empty array has an address too: none is another request than an empty one.
+        return (None, 0) if array is None else (_checked(name, array, np.int32).ctypes.data, array.size)
+
+    if vector is not None and _checked("vector", vector, np.float32).size != d:
+        raise ValueError(f"vector has {vector.size} values, and the bundle's have {d}")
+    of_vector = None if vector is None else vector.ctypes.data
+    given = _Request(
+        *place("history", history),
+        of_vector,
+        _number("user", user, -1),
+        *place("exclude", exclude),
+        *place("allow", allow),
+    )
     given.arrays = (history, vector, exclude, allow)  # which live as long as the request
     return given
+
+
+def _checked(name: str, array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a list of numbers that C can read. Raises TypeError and ValueError."""
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name} is an array of {np.dtype(dtype)}, got {found}")
+    if array.ndim != 1 or not array.flags.c_contiguous:
+        raise ValueError(f"{name} has one dimension and no gaps, got shape {array.shape}; use np.ascontiguousarray")
+    return array
+
+
+def _number(name: str, number: int, least: int) -> int:
+    """Return a number that fits into 32 bits with a sign. Raises ValueError: C would cut it."""
+    if not least <= number < 1 << 31:
+        raise ValueError(f"{name} is {least} to {(1 << 31) - 1}, got {number}")
+    return number
