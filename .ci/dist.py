@@ -6,7 +6,8 @@ usage: python .ci/dist.py [--out FOLDER] [PACKAGE ...]      (by default all of t
     runtime   the wheel of the runtime alone
     kernel    the wheel of the reader in C, for this machine's kind of CPU
     npm       the npm package
-    sbom      what the wheels bring with them, as a bill of materials in CycloneDX, one for each wheel in the folder
+    sbom      what the wheels bring with them, as a bill of materials in CycloneDX, one for each wheel in the folder;
+              it follows the day, as pip does
 
 It takes the environment of `make setup`, and for npm Node and npm.
 """
@@ -74,6 +75,8 @@ def sbom(out: Path) -> None:
             venv.create(scratch)
             python = Path(scratch, "Scripts/python.exe" if os.name == "nt" else "bin/python")
             run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel)
+            for place in Path(scratch).rglob("direct_url.json"):
+                place.unlink()  # it names folders of this machine
             name, version = wheel.name.split("-")[:2]
             target = out / f"{name}-{version}.cdx.json"
             run("cyclonedx-py", "environment", "--output-reproducible", "--output-file", target, python)
