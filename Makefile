@@ -1,7 +1,8 @@
 # make demo    set up, then the whole path on real data: train, export, bench, recommend, report
 # make test    set up, then the tests of a contributor: everything but what is marked slow
 # make test-all  set up, then every test
-# make check   set up, then format, lint, types, layers and vocabulary
+# make check   set up, then format, lint, types, layers, vocabulary and workflows
+# make dist    set up, then what a release publishes, into dist/
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 # dev,peers,ray to test and measure the other libraries too, and searches on a cluster
 EXTRAS ?= dev
 
-.PHONY: setup demo test test-all check format clean
+.PHONY: setup demo test test-all check dist format clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +34,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.vocabulary
+	$(BIN)/zizmor --offline --quiet .github
+
+dist: setup
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python .ci/dist.py
 
 format: setup
 	$(BIN)/ruff format .

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from edgerec.streaming import train_stream
     from edgerec.training import Run
 
-__version__ = "0.1.0"
+__version__: str
+"""That of the installed distribution."""
 
 _HOME = {
     "Budget": "edgerec.budget",
@@ -50,6 +51,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name in _HOME:
         try:
             return getattr(import_module(_HOME[name]), name)
@@ -61,6 +64,17 @@ def __getattr__(name: str) -> Any:
                 "pip uninstall edgerec-runtime; pip install 'edgerec[all]'"
             ) from None
     raise AttributeError(f"module 'edgerec' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for distribution in ("edgerec", "edgerec-runtime"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "0.1.dev0"  # files without their distribution, as a phone has them
 
 
 def __dir__() -> list[str]:

@@ -112,7 +112,7 @@ def runtime_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(folder: Path, project: str) -> Path:
     """The wheel of a project of this repository."""
     source = Path(__file__).parents[1] / project
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = folder.glob("*.whl")

@@ -66,6 +66,7 @@ if (process.argv[2] === "--package") {
   await library(join(here, "dist"));
   const built = join(here, "../edgerec_devices/web/dist/edgerec-kernel.wasm");
   await copyFile(built, join(here, "dist/edgerec-kernel.wasm"));
+  await copyFile(join(here, "../../LICENSE"), join(here, "LICENSE")); // npm packs no links
 } else {
   const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");
   const agent = { page: "bench/worker/page.ts", worker: "bench/worker/worker.ts", node: "bench/node.ts" };

@@ -8,7 +8,6 @@ from importlib import import_module
 
 import click
 
-from edgerec import __version__
 from edgerec.cli import INTERRUPTED, PIPE_CLOSED
 from edgerec.cli.help import Group, no_such_option
 from edgerec.errors import EdgeRecError, StorageError, reason_of, shown
@@ -74,7 +73,7 @@ class LazyGroup(Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="edgerec")
+@click.version_option(package_name="edgerec", prog_name="edgerec")
 def group() -> None:
     """Train recommenders that fit a size budget, export them to small ONNX bundles, and run and measure them.
 

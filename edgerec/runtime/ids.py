@@ -188,7 +188,7 @@ class BucketedIds:
             rank = inside - np.where(at > 0, block.ends[at - 1], 0)
             low = np.zeros(len(mine), np.uint64)
             dense = block.bitmaps[at]
-            bits = np.cumsum(self._bits(block.starts[at[dense]]), 1)
+            bits = np.cumsum(self._bits(block.starts[at[dense]]), 1, dtype=np.int64)
             low[dense] = (bits <= rank[dense, None]).sum(1).astype(np.uint64)
             low[~dense] = self._lows(block.starts[at[~dense]] + rank[~dense] * self._low)
             high = at.astype(np.uint64) << np.uint64(8 * self._low)
@@ -247,7 +247,7 @@ class BucketedIds:
         dense = block.bitmaps[at]
         bits = self._bits(block.starts[at[dense]])
         own = np.arange(len(bits))
-        rank[dense] = np.where(bits[own, low[dense]], np.cumsum(bits, 1)[own, low[dense]] - 1, -1)
+        rank[dense] = np.where(bits[own, low[dense]], np.cumsum(bits, 1, dtype=np.int64)[own, low[dense]] - 1, -1)
         # All binary searches at once: the ends of the ranges in which low parts may be.
         sparse = np.flatnonzero(~dense)
         first, wanted = block.starts[at[sparse]], low[sparse].astype(np.uint64)

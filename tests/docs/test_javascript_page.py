@@ -13,6 +13,7 @@ from edgerec.runtime import Recommender
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.static_site import Files, StaticServer
 from tests.devices.chrome import chrome
+from tests.devices.javascript.parts import node_of, npm_packages
 from tests.devices.web import films, native, need
 
 DOCS = Path(__file__).parents[2] / "docs" / "guide"
@@ -80,6 +81,53 @@ def test_a_page(bundle: Path) -> None:
     assert {"loaded": tables, "total": tables} in said
     best = [[item, f"Film {item}", pytest.approx(score, abs=1e-5)] for item, score in expected(bundle)]
     assert said[-1]["best"] == best
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["edgerec", "edgerec/kernel"])
+def test_a_page_that_vite_builds(bundle: Path, library: str) -> None:
+    """The worker with its other beginning, in a production build."""
+    need("chromium")
+    folder, site = bundle.parent, bundle.parent / "site"
+    tools = npm_packages("vite", "vite@8.4.0", "onnxruntime-web@1.30.0")
+    for source in web_files.DIST.glob("edgerec*"):
+        _copy(source, site / "node_modules" / "edgerec" / "dist" / source.name)
+    _copy(PACKAGE, site / "node_modules" / "edgerec" / "package.json")
+    if library == "edgerec":
+        (site / "node_modules" / "onnxruntime-web").symlink_to(tools / "onnxruntime-web")
+    beginning, config = programs("javascript.md", "javascript")
+    _, worker = programs("javascript.md", "js")
+    start = re.search(r"new Worker\(.*\)", beginning)
+    assert start
+    rest = worker[worker.index("const session") :]
+    (site / "worker.js").write_text(beginning.replace('"edgerec";', f'"{library}";') + rest)
+    (site / "vite.config.js").write_text(config)
+    (site / "page.js").write_text(
+        f"globalThis.told = []; globalThis.worker = {start[0]}; worker.onmessage = ({{ data }}) => told.push(data);\n"
+    )
+    (site / "index.html").write_text(
+        '<!doctype html><title>A page</title><link rel="icon" href="data:,">'
+        '<script type="module" src="/page.js"></script>'
+    )
+    (site / "public").mkdir()
+    bundle.rename(site / "public" / "films.bundle")
+    command = [node_of("22"), tools / "vite" / "bin" / "vite.js", "build", site, "--outDir", folder / "built"]
+    done = subprocess.run(command, cwd=site, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    paths = [path for path in (folder / "built").rglob("*") if path.is_file()]
+    files: Files = {path.relative_to(folder / "built").as_posix(): path for path in paths}
+    assert any(name.endswith(".wasm") for name in files)
+    nbytes = sum(path.stat().st_size for path in paths if "films.bundle" not in path.parts)
+    assert (14_200_000 < nbytes < 14_400_000) if library == "edgerec" else (42_000 < nbytes < 46_000)
+    with StaticServer(files) as server, chrome() as browser:
+        page = browser.open(server.address)
+        page.until("told.some((one) => one.ready === 100)")
+        page.js("worker.postMessage(7)")
+        page.until("told.some((one) => one.best)")
+        (best,) = [one["best"] for one in page.js("told") if "best" in one]
+        assert not page.complaints()
+    answer = expected(site / "public" / "films.bundle")
+    assert best == [[item, f"Film {item}", pytest.approx(score, abs=1e-5)] for item, score in answer]
 
 
 def expected(bundle: Path) -> list[tuple[int | str, float]]:

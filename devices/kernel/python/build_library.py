@@ -24,12 +24,25 @@ NAME = f"libedgerec_kernel{SUFFIX}"
 CPU = ("-mcpu=baseline",)
 """The oldest of its kind: AVX2 and the dot product are chosen when a bundle is opened."""
 OPTIONS = ("-std=c99", "-O3", "-DER_SIGNATURES=0", "-fPIC", "-shared", "-g0", "-s")
+SYSTEMS = {"Linux": ("linux-gnu.2.28", "manylinux_2_28"), "Darwin": ("macos.11.0", "macosx_11_0")}
+"""The oldest of each kind of system that the library runs on: as zig calls it, and as wheels do."""
+MACHINES = {"AMD64": "x86_64", "arm64": "aarch64"}
+"""Names of platforms that zig does not know."""
+
+
+def target() -> tuple[list[str], str]:
+    """Return zig's option for this machine's kind of system, and the platform that a wheel is for."""
+    system, machine = platform.system(), platform.machine()
+    if system not in SYSTEMS:
+        return [], sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    zig, wheel = SYSTEMS[system]
+    return ["-target", f"{MACHINES.get(machine, machine)}-{zig}"], f"{wheel}_{machine}"
 
 
 def build(out: Path) -> None:
     """Compile the kernel for this machine's kind of CPU."""
     sources = sorted(str(path.relative_to(KERNEL)) for path in (KERNEL / "src").glob("*.c"))
-    zig = [sys.executable, "-m", "ziglang", "cc", *CPU, *OPTIONS]
+    zig = [sys.executable, "-m", "ziglang", "cc", *target()[0], *CPU, *OPTIONS]
     subprocess.run([*zig, *sources, "-o", str(out)], check=True, cwd=KERNEL)
 
 
@@ -47,7 +60,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
         build(out)
         build_data["force_include"][str(out)] = f"edgerec_kernel/{NAME}"
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        build_data["tag"] = f"py3-none-{target()[1]}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,3 @@
+/** As bundlers of edge workers import it: compiled, for `load(source, { kernel })`. */
+declare const kernel: WebAssembly.Module;
+export default kernel;
