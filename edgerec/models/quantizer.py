@@ -14,8 +14,6 @@ from edgerec.tables.codes import LARGEST, TINY, byte_top, from_bytes, in_bytes, 
 
 if TYPE_CHECKING:
     import torch
-else:
-    torch = require("torch", "train")
 
 STEPS = {2: 0.498, 4: 0.352, 8: 0.0313}
 """Scale of a row over the root mean square of its values: the best for normally distributed values with 4 and 15
@@ -38,35 +36,47 @@ def rotated(rows: NDArray[Any], sizes: NDArray[np.int64], rng: np.random.Generat
 
 
 class Quantizer:
-    """Rounds rows of prefix sizes to codes of `bits` bits and a scale a row in a byte."""
+    """Rounds rows of prefix sizes to codes and a scale a row in a byte."""
 
-    def __init__(self, sizes: NDArray[np.int64], d: int, bits: int) -> None:
-        """Prepare for rows of `sizes` (n,) values in tables of `d` dimensions."""
-        self._bits, self._precision = bits, PRECISION_OF_BITS[bits]
+    def __init__(self, sizes: NDArray[np.int64], d: int, bits: int | NDArray[np.uint8]) -> None:
+        """Prepare for rows of `sizes` (n,) values in tables of `d` dimensions, of `bits` bits or (n,) each its own."""
+        self._bits = np.full(len(sizes), bits, np.uint8) if isinstance(bits, int) else bits
+        kinds = np.unique(self._bits).tolist()
+        self._rows: dict[int, Any] = {one: np.flatnonzero(self._bits == one) for one in kinds}
+        if len(kinds) == 1:
+            self._rows = {kinds[0]: slice(None)}
+        self._steps = np.array([STEPS.get(one, 0) for one in range(max(STEPS) + 1)], np.float32)[self._bits]
         self._sizes = sizes.astype(np.float32)
         self._inside = (np.arange(d) < sizes[:, None]).astype(np.float32)
 
     def codes(self, rows: Floats) -> tuple[Floats, RowCodes]:
         """Return the (n, d) rounded rows, zero past their sizes, and their codes' bits and scales."""
         means = np.einsum("nd,nd->n", rows, rows) / self._sizes
-        scales = np.maximum(np.sqrt(means) * np.float32(STEPS[self._bits]), TINY)
+        scales = np.maximum(np.sqrt(means) * self._steps, TINY)
         top = byte_top(scales.max())
         steps = to_bytes(scales, top)
         stored = from_bytes(steps, top)[:, None]
-        most = np.float32(LARGEST[self._precision])
-        found = rounded(rows / stored, self._precision)
-        np.clip(found, -most, most, out=found)
+        found = rows / stored
+        for bits, mine in self._rows.items():
+            most = np.float32(LARGEST[PRECISION_OF_BITS[bits]])
+            found[mine] = np.clip(rounded(found[mine], PRECISION_OF_BITS[bits]), -most, most)
         found *= stored
         found *= self._inside
-        return found, RowCodes(np.full(len(rows), self._bits, np.uint8), steps, top)
+        return found, RowCodes(self._bits, steps, top)
 
     def rounded(self, rows: torch.Tensor) -> torch.Tensor:
         """Return rows (n, d) as they are stored, with the gradient of rows that are not rounded."""
         values = rows.detach().numpy()
-        return rows + torch.from_numpy(self.codes(values)[0] - values)
+        return rows + _tensor(self.codes(values)[0] - values)
 
     @staticmethod
     def weights(numbers: torch.Tensor) -> torch.Tensor:
         """Return positive numbers (n,) as bundles store history weights, with the gradient of the numbers."""
         values = numbers.detach().numpy()
-        return numbers + torch.from_numpy(in_bytes(values) - values)
+        return numbers + _tensor(in_bytes(values) - values)
+
+
+def _tensor(array: Floats) -> torch.Tensor:
+    """Return the tensor of an array; torch is loaded by trainers that use it."""
+    tensor: torch.Tensor = require("torch", "train").from_numpy(array)
+    return tensor

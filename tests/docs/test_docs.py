@@ -29,7 +29,7 @@ from bench.experiments.validation_overfitting import cells as overfitting_cells
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
-from edgerec.methods import METHODS, method
+from edgerec.methods import METHODS, backbones_of
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec_bench import Result
@@ -102,7 +102,7 @@ def test_the_methods_backbones_are_those_that_there_are() -> None:
         if found := re.fullmatch(r"\| (.*?) \| .*?(?:all backbones but (.*))? \|", line):
             for name in re.findall(r"`(\w+)`", found[1]):
                 told[name] = set(BACKBONES) - set(re.findall(r"`(\w+)`", found[2] or ""))
-    assert told == {name: set(method(name, "mf").backbones) for name in METHODS}
+    assert told == {name: set(backbones_of(name)) for name in METHODS}
 
 
 def rows_of(label: str, page: str) -> list[list[str]]:
