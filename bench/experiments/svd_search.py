@@ -3,11 +3,12 @@
 usage: python -m bench.experiments.svd_search [--data ml-1m] [--sizes 4,8,16] [--seeds 3] [--out result.json]
 
 BET chooses sizes and bits of the rows. One size for all has the whole budget in each of int8, int4 and int2, sizes by
-popularity in int4 and int2; their settings, and the exponent of popularity, are chosen on validation. All are bundles
-without users, of one file, rotated before rounding, and the figures are of their own answers on the test part. The
-difference is the mean over test users of NDCG@20, with a 95 % interval by a paired bootstrap over users, to the best
-rival on test. All have a scale a row; bundles differ in their blocks, and so in their bytes, which are listed. Seconds
-are those of this process's threads (CPU) and of the clock, of the search with its trainings.
+popularity in int4; their settings, and the exponent of popularity, are chosen on validation. 'fitted' is a full table
+that `export --precision auto --fit` fits to the bytes of BET's bundle. All are bundles without users, of one file,
+rotated before rounding, and the figures are of their own answers on the test part. A difference is the mean over test
+users of NDCG@20, with a 95 % interval by a paired bootstrap over users. Bundles differ in their blocks, and so in their
+bytes, which are listed. Seconds are those of this process's threads (CPU) and of the clock, of a training with its
+search.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from edgerec_bench.record import over_seeds
 from edgerec_export import export, from_run
 
 METRIC = "ndcg@20"
-BET = "bet"
-COLUMNS = ("data", "B a row", "tables", "bytes", "NDCG@20", "BET more", "95 % by seed", "search s", "CPU s")
+BET, FITTED = "bet", "fitted"
+COLUMNS = ("data", "B a row", "tables", "bytes", "NDCG@20", "BET more", "95 % by seed", "s", "CPU s")
 
 
 @experiment("svd_search", needs_out=True)
@@ -57,28 +58,29 @@ def main(
 ) -> Figures:
     """Search sizes and bits within each size, and compare the bundles' answers with those of the rivals."""
     interactions, rows = named_or_stored(data), list[dict[str, Any]]()
-    own = {"bet_settings": settings_of(settings)}
     shared = {"data": interactions.fingerprint(), "split": split, "dimensions": dimensions}
     for size in sizes.split(","):
         found: list[dict[str, Figures]] = []
         for seed in range(seeds):
-            by_name = {}
-            for name in (BET, *_rivals(float(size), dimensions)):
+            by_name: dict[str, Figures] = {}
+            for name in (BET, *_rivals(float(size), dimensions), FITTED):
+                own = {"bet_settings": settings_of(settings)} if name == BET else {}
+                own |= {"max_bytes": by_name[BET]["bytes"]} if name == FITTED else {}
                 measure = partial(_measured, interactions, split, dimensions, threads, size, seed, name, own)
-                key = {**shared, "size": size, "seed": seed, "name": name, **(own if name == BET else {})}
+                key = {**shared, "size": size, "seed": seed, "name": name, **own}
                 path = next_to_out(".rows") / f"{data}-{size}-{seed}-{name.replace(' ', '-')}.json"
                 by_name[name] = cached(path, key, measure)
                 messages.print(f"{size} B a row, seed {seed}, {name}: {by_name[name][METRIC]:.4f}", markup=False)
             found.append(by_name)
         rows += [_row(data, size, name, found) for name in found[0]]
-    _print(rows)
+    print_table("", COLUMNS, [cells(row) for row in rows])
     return {"split": split, "data_fingerprint": interactions.fingerprint(), "rows": rows}
 
 
 def _rivals(nbytes: float, dimensions: int) -> list[str]:
     """Return the names of the rivals whose rows the dimensions suffice for."""
     bits = [one for one in (8, 4, 2) if 1 <= nbytes * 8 / one <= dimensions]
-    return [f"uniform int{one}" for one in bits] + [f"popularity int{one}" for one in bits if one < 8]
+    return [f"uniform int{one}" for one in bits] + ["popularity int4"]
 
 
 def _measured(
@@ -93,39 +95,34 @@ def _measured(
 ) -> Figures:
     """Train and export within a size, and return bytes, seconds, and the metric of each test user."""
     method, _, precision = name.partition(" ")
-    precision = precision or "auto"
     started = time.perf_counter(), time.process_time()
     run = train(
         interactions,
         backbone="svd",
-        method=method,
-        budget=f"{size}B/row",
-        precision=precision,
+        method="dense" if name == FITTED else method,
+        budget=None if name == FITTED else f"{size}B/row",
+        precision="fp32" if name == FITTED else precision or "auto",
         dimensions=dimensions,
         split=split,
         seed=seed,
         threads=threads,
-        method_settings=own["bet_settings"] if name == BET else None,
+        method_settings=own.get("bet_settings"),
     )
     seconds = time.perf_counter() - started[0], time.process_time() - started[1]
     with tempfile.TemporaryDirectory() as scratch:
-        how: dict[str, Any] = {"precision": precision, "users": False, "similar": False, "verify": False}
+        how: dict[str, Any] = {"precision": precision or "auto", "users": False, "similar": False, "verify": False}
+        how |= {"fit": True, "max_bytes": own["max_bytes"]} if name == FITTED else {}
         done = export(from_run(run), Path(scratch) / "b.edgerec", **how)
         per_user = metric_per_user(done.folder, interactions, SplitSpec.parse(split, seed=seed), METRIC)
     return {
         "bytes": done.nbytes,
-        "bytes_a_row": _bytes_a_row(run, precision),
         METRIC: float(per_user.mean()),
         "per_user": per_user.tolist(),
         "seconds": round(seconds[0], 1),
         "cpu_seconds": round(seconds[1], 1),
         "settings": run.config["chosen_settings"],
-        "rows": _sizes(run, precision),
+        "rows": [] if name == FITTED else _sizes(run, precision),
     }
-
-
-def _bytes_a_row(run: Run, precision: str) -> float:
-    return sum(width * bits * n for width, bits, n in _sizes(run, precision)) / (8 * run.items.n_rows)
 
 
 def _sizes(run: Run, precision: str) -> list[list[int]]:
@@ -138,7 +135,7 @@ def _sizes(run: Run, precision: str) -> list[list[int]]:
 
 def _row(data: str, size: str, name: str, found: list[dict[str, Figures]]) -> dict[str, Any]:
     """Return the figures of a name over the seeds, and of a rival the differences of BET to it."""
-    figures = ("bytes", "bytes_a_row", METRIC, "seconds", "cpu_seconds")
+    figures = ("bytes", METRIC, "seconds", "cpu_seconds")
     row: dict[str, Any] = {"data": data, "size": size, "tables": name}
     row |= {figure: over_seeds([one[name][figure] for one in found]) for figure in figures}
     row |= {"rows": [one[name]["rows"] for one in found], "settings": [one[name]["settings"] for one in found]}
@@ -149,15 +146,13 @@ def _row(data: str, size: str, name: str, found: list[dict[str, Figures]]) -> di
     return row
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    cells = []
-    for row in rows:
-        more = f"{row['difference']['mean']:+.4f}" if "difference" in row else ""
-        intervals = "; ".join(f"{low:+.4f} to {high:+.4f}" for low, high in row.get("intervals", []))
-        seconds = [f"{row[name]['mean']:.0f}" for name in ("seconds", "cpu_seconds")]
-        figures = [f"{row['bytes']['mean']:,.0f}", f"{row[METRIC]['mean']:.4f}"]
-        cells.append([row["data"], row["size"], row["tables"], *figures, more, intervals, *seconds])
-    print_table("", COLUMNS, cells)
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Format a row as table cells."""
+    more = f"{row['difference']['mean']:+.4f}" if "difference" in row else ""
+    intervals = "; ".join(f"{low:+.4f} to {high:+.4f}" for low, high in row.get("intervals", []))
+    seconds = [f"{row[name]['mean']:.0f}" for name in ("seconds", "cpu_seconds")]
+    figures = [f"{row['bytes']['mean']:,.0f}", f"{row[METRIC]['mean']:.4f}"]
+    return [row["data"], row["size"], row["tables"], *figures, more, intervals, *seconds]
 
 
 if __name__ == "__main__":

@@ -150,17 +150,25 @@ class CodedSVDTrainer(SVDTrainer):
         seed: int,
         threads: int | None,
         bits: NDArray[np.uint8],
+        feedback: bool = True,
     ) -> None:
-        """Start a fit; `bits` (n_items,) are those of each row's codes."""
+        """Start a fit.
+
+        Args:
+            bits: (n_items,) bits of each row's codes.
+            feedback: False to round to nearest, which takes a tenth of the time.
+        """
         super().__init__(train, sizes, config, seed, threads)
         self._own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
-        self._seed, self._quantizer = seed, Quantizer(self._own, sizes.d, bits)
+        self._seed, self._quantizer, self._feedback = seed, Quantizer(self._own, sizes.d, bits), feedback
 
     def rows(self) -> Vectors:
         plain = super().rows()
-        items, codes = self._quantizer.codes(rotated(plain.items, self._own, np.random.default_rng(self._seed)))
-        weights = in_bytes(_weights(self._decompositions.degrees(self._train), self._config))
-        return Vectors(plain.users, items, LinearEncoder(weights), codes)
+        turned = rotated(plain.items, self._own, np.random.default_rng(self._seed))
+        encoder = LinearEncoder(in_bytes(_weights(self._decompositions.degrees(self._train), self._config)))
+        gram = _gram(encoder.users(self._train, turned)) if self._feedback else None
+        items, codes = self._quantizer.codes(turned, gram)
+        return Vectors(plain.users, items, encoder, codes)
 
 
 class SVD(Backbone):
@@ -193,6 +201,13 @@ class SVD(Backbone):
 
 def _degrees(train: Interactions) -> NDArray[np.float32]:
     return np.maximum(train.item_counts(), 1).astype(np.float32)
+
+
+def _gram(users: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (d, d) mean of u u' over users of length 1: lengths change no ranking."""
+    lengths = np.maximum(np.linalg.norm(users, axis=1, keepdims=True), np.float32(1e-12))
+    users = users / lengths
+    return np.asarray(users.T @ users / max(len(users), 1), np.float32)
 
 
 def _weights(degrees: NDArray[np.float32], config: SVDConfig) -> NDArray[np.float32]:

@@ -35,8 +35,8 @@ _MOST_FAMILIES = {**{name: most for name, (_, most) in FAMILIES.items()}, FREQUE
 _TINY = 1e-280
 _PARENTS = 15
 """Number of the best actions so far near which others are drawn."""
-_POWERS, _CS = (0.0, 1.5), (-0.6, 0.3)
-"""Ranges of the SVD's settings power and c."""
+_SETTINGS = {"power": (0.2, 0.0, 1.5), "c": (0.1, -0.6, 0.3)}
+"""The SVD's settings that an action has: the deviation of random ones, and their range."""
 _USERS_OF_FINALISTS = 10_000
 _DRAWS, _SAMPLE = range(2)
 """First part of the seed of each random generator."""
@@ -59,7 +59,7 @@ class CutConfig:
 
     actions: int = 300
     random: float = 0.3
-    users: int = 500
+    users: int = 1000
     widths: int = 5
     finalists: int = 20
     retrain: int = 3
@@ -119,8 +119,8 @@ class Cut:
     bits: NDArray[np.uint8] | None
     settings: Mapping[str, float]
 
-    def start(self, job: Job) -> Start:
-        """Return the function that starts the trainer of the table."""
+    def start(self, job: Job, *, feedback: bool = True) -> Start:
+        """Return the function that starts the trainer of the table; `feedback` is that of `CodedSVDTrainer`."""
         # scipy comes with the trainers; methods are listed without it.
         from edgerec.models.svd import CodedSVDTrainer
 
@@ -128,7 +128,7 @@ class Cut:
             own = replace(config, **self.settings)
             if self.bits is None or how.get("device") != "cpu":
                 return job.backbone.trainer(train, sizes, own, seed=seed, **how)
-            return CodedSVDTrainer(train, sizes, own, seed, how.get("threads"), self.bits)
+            return CodedSVDTrainer(train, sizes, own, seed, how.get("threads"), self.bits, feedback)
 
         return start
 
@@ -142,12 +142,16 @@ class CutSampler:
         d: dimensions of a full row.
         bits: bits to choose from, the largest first; empty for floats.
         totals: bytes of all values, or the number of floats, for 1, 2, ... distinct sizes.
+        settings: power and c near which actions are drawn.
+        given: those of them that the user gave, which no action changes.
     """
 
     counts: NDArray[np.int64]
     d: int
     bits: tuple[int, ...]
     totals: tuple[int, ...]
+    settings: Mapping[str, float]
+    given: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, job: Job, widths: int) -> CutSampler:
@@ -166,7 +170,11 @@ class CutSampler:
             totals.append(min(total, n * cls._most(job.d, job.row_bits)))
         if totals[0] < n:
             raise BudgetError(f"codes fill whole bytes, and {n} rows need as many; the smallest budget is 1B/row")
-        return cls(job.train.item_counts(), job.d, job.row_bits, tuple(n for n in totals if n >= job.train.n_items))
+        totals = [total for total in totals if total >= n]
+        typical = job.backbone.closed(job.config)
+        given = frozenset(name for name in _SETTINGS if getattr(job.config, name) is not None)
+        settings = {name: getattr(typical, name) for name in _SETTINGS}
+        return cls(job.train.item_counts(), job.d, job.row_bits, tuple(totals), settings, given)
 
     @staticmethod
     def _most(d: int, bits: tuple[int, ...]) -> int:
@@ -182,8 +190,7 @@ class CutSampler:
             float(rng.uniform(0, _MOST_FAMILIES[family])),
             int(rng.integers(1, len(self.totals), endpoint=True)),
             tuple(sorted(map(float, shares))),
-            float(rng.uniform(0, 1)),
-            float(rng.uniform(*_CS)),
+            *(self._moved(name, self.settings[name], 1.0, rng) for name in _SETTINGS),
         )
 
     def near(self, action: CutAction, rng: np.random.Generator) -> CutAction:
@@ -199,14 +206,19 @@ class CutSampler:
             float(np.clip(action.shape * np.exp(rng.normal(0, 0.3)), 0, _MOST_FAMILIES[action.family])),
             int(np.clip(widths, 1, len(self.totals))),
             tuple(sorted(shares)),
-            moved(action.power, 0.15, *_POWERS),
-            moved(action.c, 0.1, *_CS),
+            *(self._moved(name, getattr(action, name), 0.5, rng) for name in _SETTINGS),
         )
 
-    def uniform(self, bits: int | None, settings: Mapping[str, float]) -> CutAction:
+    def _moved(self, name: str, value: float, by: float, rng: np.random.Generator) -> float:
+        """Return a setting near a value, by a share of its deviation; unchanged if the user gave it."""
+        deviation, least, most = _SETTINGS[name]
+        moved = float(np.clip(rng.normal(value, by * deviation), least, most))
+        return value if name in self.given else moved
+
+    def uniform(self, bits: int | None) -> CutAction:
         """Return the action of one size for all rows."""
         shares = tuple(float(bits is not None and one <= bits) for one in self.bits[:-1])
-        return CutAction(FREQUENCY, 0.0, 1, shares, settings["power"], settings["c"])
+        return CutAction(FREQUENCY, 0.0, 1, shares, self.settings["power"], self.settings["c"])
 
     def cut(self, action: CutAction) -> Cut:
         """Return the sizes and bits of an action: at most the bytes of its number of widths."""
@@ -253,10 +265,15 @@ class CutEvaluator:
         self._histories = [job.split.train.select(mask) for mask in among]
 
     def evaluate(self, cut: Cut | None, half: int = 0) -> float:
-        """Return the mean eval of a cut, or of full rows of floats, on a half of validation, 0 or 1."""
+        """Return the mean eval of a cut, or of full rows of floats, on a half of validation.
+
+        Args:
+            half: 0 for actions, 1 for finalists, which are rounded as the bundle is.
+        """
         cut = cut or Cut(SizePlan(self._job.d), None, {})
         options, train = self._job.options, self._job.split.train
-        trainer: Any = cut.start(self._job)(
+        # The bundle is rounded with error feedback; of hundreds of actions the order is much the same without it.
+        trainer: Any = cut.start(self._job, feedback=half == 1)(
             train, cut.plan, self._config, seed=options.seed, threads=options.threads, device=options.device
         )
         trainer.begin(self._start)
@@ -288,15 +305,15 @@ class BETOnSVD(Method):
         back, RunError if the run's folder holds another command's search.
         """
         check_validation(job)
-        sampler, typical = CutSampler.of(job, config.widths), job.backbone.closed(job.config)
+        sampler, settings = CutSampler.of(job, config.widths), job.backbone.closed(job.config)
         history = SearchHistory(job.checkpoint.folder if job.checkpoint else None)
         claim_folder(job)
-        settings = typical
         if job.backbone.open_axes(job.config):
             # Chosen within sizes as they will be: full rows prefer others.
             middle = CutAction(FREQUENCY, 1.0, len(sampler.totals), (0.0, 1.0)[: len(job.row_bits[1:])], 0, 0)
             first = replace(sampler.cut(middle), settings={})
-            settings = job.fit(first.plan, final=False, start=first.start(job)).config
+            settings = job.fit(first.plan, final=False, start=first.start(job, feedback=False)).config
+        sampler = replace(sampler, settings={name: getattr(settings, name) for name in _SETTINGS})
         evaluator = CutEvaluator(job, settings, config.users)
         _search(job, config, sampler, evaluator, history)
         ranked = sorted(history.evaluated, key=lambda entry: -entry["fitness"])[: config.finalists]
@@ -305,9 +322,8 @@ class BETOnSVD(Method):
         best = sorted(range(len(cuts)), key=lambda number: -scores[number])[: config.retrain]
         finalists = [(ranked[number], cuts[number]) for number in best]
         if config.include_uniform_baseline:
-            known = {"power": settings.power, "c": settings.c}
             for bits in job.row_bits or (None,):
-                action = sampler.uniform(bits, known)
+                action = sampler.uniform(bits)
                 finalists.append((_entry(history, action, sampler.cut(action), job), sampler.cut(action)))
         return _trained(job, finalists, history, settings)
 

@@ -51,9 +51,10 @@ def test_cuts_keep_to_the_bytes_and_follow_popularity(seed: int, bits: tuple[int
     rng = np.random.default_rng(seed)
     counts, d, n = rng.integers(0, 500, 150), 16, 150
     total = min(int(mean * n), n * (d * bits[0] // 8 if bits else d))
-    sampler = CutSampler(counts, d, bits, (total,) * 4)
+    sampler = CutSampler(counts, d, bits, (total,) * 4, {"power": 0.5, "c": 0.0}, frozenset({"c"}))
     for action in (one := sampler.draw(rng), sampler.near(one, rng), CutAction.from_json({**vars(one)})):
         cut = sampler.cut(action)
+        assert action.c == 0  # as the user gave it
         sizes = cut.plan.items
         assert sizes is not None
         taken = sizes if cut.bits is None else sizes * cut.bits.astype(int) / 8
