@@ -1,6 +1,7 @@
 """BET on the SVD compared with one size for all and with sizes by popularity, at equal bytes of values a row.
 
-usage: python -m bench.experiments.svd_search [--data ml-1m] [--sizes 4,8,16] [--seeds 3] [--out result.json]
+usage: python -m bench.experiments.svd_search [--data ml-1m] [--sizes 4,8,16] [--rivals uniform,popularity,fitted]
+                                              [--seeds 3] [--out result.json]
 
 BET chooses sizes and bits of the rows. One size for all has the whole budget in each of int8, int4 and int2, sizes by
 popularity in int4; their settings, and the exponent of popularity, are chosen on validation. 'fitted' is a full table
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,20 @@ COLUMNS = ("data", "B a row", "tables", "bytes", "NDCG@20", "BET more", "95 % by
 @click.option("--data", default="ml-1m", show_default=True, help="Data set.")
 @click.option("--split", default="random:80/20", show_default=True, help="Split of the data; a seed is that of it too.")
 @click.option("--sizes", default="4,8,16", show_default=True, help="Bytes of values a row.")
+@click.option("--rivals", default="uniform,popularity,fitted", show_default=True, help="Rivals, separated by commas.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Splits and trainings; 0, 1, ...")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of a full row.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of trainings.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of BET; may be repeated.")
 def main(
-    data: str, split: str, sizes: str, seeds: int, dimensions: int, threads: int, settings: tuple[str, ...]
+    data: str,
+    split: str,
+    sizes: str,
+    rivals: str,
+    seeds: int,
+    dimensions: int,
+    threads: int,
+    settings: tuple[str, ...],
 ) -> Figures:
     """Search sizes and bits within each size, and compare the bundles' answers with those of the rivals."""
     interactions, rows = named_or_stored(data), list[dict[str, Any]]()
@@ -63,7 +72,7 @@ def main(
         found: list[dict[str, Figures]] = []
         for seed in range(seeds):
             by_name: dict[str, Figures] = {}
-            for name in (BET, *_rivals(float(size), dimensions), FITTED):
+            for name in (BET, *_rivals(rivals.split(","), float(size), dimensions)):
                 own = {"bet_settings": settings_of(settings)} if name == BET else {}
                 own |= {"max_bytes": by_name[BET]["bytes"]} if name == FITTED else {}
                 measure = partial(_measured, interactions, split, dimensions, threads, size, seed, name, own)
@@ -77,10 +86,15 @@ def main(
     return {"split": split, "data_fingerprint": interactions.fingerprint(), "rows": rows}
 
 
-def _rivals(nbytes: float, dimensions: int) -> list[str]:
-    """Return the names of the rivals whose rows the dimensions suffice for."""
+def _rivals(kinds: Sequence[str], nbytes: float, dimensions: int) -> list[str]:
+    """Return the names of the rivals of these kinds, uniform ones of whose rows the dimensions suffice."""
     bits = [one for one in (8, 4, 2) if 1 <= nbytes * 8 / one <= dimensions]
-    return [f"uniform int{one}" for one in bits] + ["popularity int4"]
+    names = {
+        "uniform": [f"uniform int{one}" for one in bits],
+        "popularity": ["popularity int4"],
+        FITTED: [FITTED],
+    }
+    return [name for kind in kinds for name in names[kind]]
 
 
 def _measured(

@@ -33,6 +33,7 @@ FREQUENCY, _LARGEST_POWER = "frequency", 4.0
 """The family of sizes in proportion to a power of the number of interactions, and the largest power."""
 _MOST_FAMILIES = {**{name: most for name, (_, most) in FAMILIES.items()}, FREQUENCY: _LARGEST_POWER}
 _TINY = 1e-280
+"""The smallest weight, since weights must be positive."""
 _PARENTS = 15
 """Number of the best actions so far near which others are drawn."""
 _SETTINGS = {"power": (0.2, 0.0, 1.5), "c": (0.1, -0.6, 0.3)}
