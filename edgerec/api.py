@@ -26,8 +26,9 @@ from edgerec.measure import evaluate, measure_vectors
 from edgerec.methods import FitWithin, Job, Workers
 from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
-from edgerec.request import TrainRequest, check_workers
+from edgerec.request import AUTO, TrainRequest, check_workers
 from edgerec.tables import CodedTable, DenseTable, PrefixTable, RowCodes, SparseTable, Table
+from edgerec.tables.coded import PRECISION_OF_BITS
 from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, shared_start, validate
 from edgerec.training.checkpoint import SEARCH, state_of
 from edgerec.training.run import FILE_NAME
@@ -76,7 +77,8 @@ def train(
             'all', which trains on everything, so that no test metrics are measured.
             Without a validation share, settings and epochs are chosen on a held-back part of the training share.
         precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8', 'int4' or 'int2'. It decides how many
-            values a budget in bytes buys, and the codes that lae trains in.
+            values a budget in bytes buys, and the codes that lae trains in. 'auto' lets the method bet choose the bits
+            of each row of an svd, within a budget in bytes.
         settings: settings of the backbone, by name.
         method_settings: settings of the method, by name; 'variant' selects a whole set of them.
         seed: seed of every random choice.
@@ -242,8 +244,12 @@ def job_of(
     workers: Workers = None,
 ) -> Job:
     """Return the job of the request's method on a split; `fit` trains within sizes."""
-    users, bits = request.backbone.user_table, request.backbone.code_bits(request.config)
-    if bits is None:
+    users, row_bits = request.backbone.user_table, _row_bits(request)
+    bits = request.backbone.code_bits(request.config)
+    if bits is None and row_bits:
+        # Codes of the fewest bits take the largest graphs.
+        overhead, block_overhead = coded_overhead(parts.train.item_ids, request.dimensions, min(row_bits))
+    elif bits is None:
         user_ids = parts.train.user_ids if users else None
         overhead, block_overhead = bundle_overhead(parts.train.item_ids, user_ids, request.precision), BLOCK_OVERHEAD
     else:
@@ -258,8 +264,9 @@ def job_of(
         d=request.dimensions,
         user_table=users,
         budget=request.budget,
-        bytes_per_value=BITS_PER_VALUE[request.precision] / 8,
+        bytes_per_value=1 if request.precision == AUTO else BITS_PER_VALUE[request.precision] / 8,
         code_bits=bits,
+        row_bits=row_bits,
         overhead=overhead + 4 * request.backbone.extra_parameters(request.dimensions, request.config),
         block_overhead=block_overhead,
         seed=request.options.seed,
@@ -272,6 +279,16 @@ def job_of(
         checkpoint=checkpoint,
         workers=workers,
     )
+
+
+def _row_bits(request: TrainRequest) -> tuple[int, ...]:
+    """Return `Job.row_bits`."""
+    if not request.method.codes_rows:
+        return ()
+    if request.precision == AUTO:
+        return tuple(sorted(PRECISION_OF_BITS, reverse=True))
+    bits = BITS_PER_VALUE[request.precision]
+    return (bits,) if bits in PRECISION_OF_BITS else ()
 
 
 def _trained_on(request: TrainRequest, parts: Split) -> Interactions:

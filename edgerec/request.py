@@ -18,6 +18,8 @@ from edgerec.models import backbone as find_backbone
 from edgerec.training import FitOptions
 
 MOST_DIMENSIONS = 1 << 20
+AUTO = "auto"
+"""The precision with which a method chooses the bits of each row."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,16 @@ class TrainRequest:
         sample_users: int | None = None,
     ) -> TrainRequest:
         """Parse and check names, spellings and settings. Raises UnsupportedError, BudgetError, DataError."""
-        check_numbers(precision, dimensions, seed)
+        named = "fp32" if precision == AUTO else precision
+        check_numbers(named, dimensions, seed)
         method = method or ("dense" if budget is None else "popularity")
         backbone = backbone or default_backbone(method)
         model, technique = find_backbone(backbone), find_method(method, backbone)
+        if precision == AUTO and not technique.codes_rows:
+            raise UnsupportedError(
+                "the precision auto is for --method bet with --backbone svd, which chooses the bits of each row; name "
+                "another one here, and give 'edgerec export' --precision auto"
+            )
         limit = Budget.parse(budget) if isinstance(budget, str) else budget
         config = configured(model.config, settings, f"backbone {backbone}")
         return cls(
@@ -73,7 +81,7 @@ class TrainRequest:
             dimensions,
             SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split,
             precision,
-            model.for_precision(config, precision, whole_bundle=limit is not None and limit.kind == "bytes"),
+            model.for_precision(config, named, whole_bundle=limit is not None and limit.kind == "bytes"),
             configured(technique.config, method_settings, f"method {method}", technique.variants),
             FitOptions(seed, threads, device, max_epochs, patience, sample_users),
         )
@@ -100,7 +108,10 @@ class TrainRequest:
 def check_workers(request: TrainRequest, workers: Workers) -> None:
     """Raise UnsupportedError if workers are given for a method without a search."""
     if workers is not None and not searches(request.method):
-        raise UnsupportedError(f"the method {request.method.name} makes no search, so it has no use for workers")
+        raise UnsupportedError(
+            f"the method {request.method.name} on {request.backbone.name} makes no search of trainings, so it has no "
+            "use for workers"
+        )
 
 
 def check_numbers(precision: str, dimensions: int, seed: int) -> None:

@@ -19,28 +19,30 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
-from bench.experiments.harness import Figures, cached, experiment, next_to_out
+from bench.experiments.harness import (
+    Figures,
+    cached,
+    experiment,
+    interval_over_users,
+    metric_per_user,
+    next_to_out,
+)
 from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions, SplitSpec, load_data, metrics_per_user, tested_rows
+from edgerec.data import Interactions, SplitSpec, load_data
 from edgerec.data import split as split_interactions
 from edgerec.fitting import fit
 from edgerec.fitting.fit import finish, validation_split
 from edgerec.fitting.recipes import CODED, GRADIENT, Recipe
 from edgerec.fitting.search import Limits, Search
 from edgerec.fitting.study import Study
-from edgerec.measure import bundle_rankings
-from edgerec.runtime import Recommender
 from edgerec_bench.record import over_seeds
 
-METRIC, K = "ndcg@20", 20
+METRIC = "ndcg@20"
 PUBLISHED = ("gowalla", "yelp2018")
 """Data sets that are measured on their published split."""
 BACKBONES = ("svd", "ials", "mf", "lightgcn")
-RESAMPLES = 10_000
 COLUMNS = ("data", "size", "seed", "fit", "NDCG@20", "best path", "NDCG@20", "difference", "95 %", "fit s", "paths s")
 
 
@@ -103,8 +105,8 @@ def _cell(interactions: Interactions, size: int, spec: SplitSpec, place: Path, s
     started = time.monotonic()
     path, study = _best_path(interactions, size, spec, place, search["threads"])
     paths_seconds = time.monotonic() - started
-    ours, theirs = (_per_user(one, interactions, spec) for one in (fitted.out, path))
-    low, high = _interval(ours - theirs)
+    ours, theirs = (metric_per_user(one, interactions, spec, METRIC) for one in (fitted.out, path))
+    low, high = interval_over_users(ours - theirs)
     best = study.final or {}
     trial = study.trials[best["trial"]]
     variant = max(trial.bundles, key=study.score).variant.name
@@ -162,23 +164,6 @@ def _best_path(interactions: Interactions, size: int, spec: SplitSpec, place: Pa
         raise click.ClickException(f"no path fits {size} bytes: {'; '.join(study.failures)}")
     finish(search, best, interactions, spec, out, None, overwrite=True)
     return out, study
-
-
-def _per_user(bundle: Path, interactions: Interactions, spec: SplitSpec) -> NDArray[np.float64]:
-    """Return (n,) the test metric of each user of a bundle's answers."""
-    parts = split_interactions(interactions, spec)
-    rows = tested_rows(parts.test, None)
-    with Recommender.load(bundle) as model:
-        rankings = bundle_rankings(model, parts.train_all, parts.train_all, rows, K)
-    return metrics_per_user(rankings, parts.test, rows=rows, ks=(K,))[METRIC]
-
-
-def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean by a bootstrap over users."""
-    rng, n = np.random.default_rng(0), len(differences)
-    means = np.array([differences[rng.integers(0, n, n)].mean() for _ in range(RESAMPLES)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _over_seeds(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

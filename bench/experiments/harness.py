@@ -23,12 +23,16 @@ from statistics import median
 from typing import Any, ParamSpec
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from edgerec.api import train
 from edgerec.console import messages
-from edgerec.data import Interactions, load_data, named_sets
+from edgerec.data import Interactions, SplitSpec, load_data, metrics_per_user, named_sets, split, tested_rows
 from edgerec.errors import BenchError
 from edgerec.files import cache_folder, write_json
+from edgerec.measure import bundle_rankings
+from edgerec.runtime import Recommender
 from edgerec.training import Run
 from edgerec_bench.command import ASIDE, BenchCommand, check_out, typed
 from edgerec_bench.grid import GridPlan, GridStatus, Row, run_grid
@@ -36,6 +40,8 @@ from edgerec_bench.record import over_seeds, with_spread, write_record
 
 ROOT = Path(__file__).parents[2]
 """The root of the checkout, in which `python -m bench.experiments.NAME` runs."""
+RESAMPLES = 10_000
+"""Samples of users of a bootstrap."""
 Figures = dict[str, Any]
 P = ParamSpec("P")
 
@@ -219,6 +225,23 @@ def named_or_stored(data: str) -> Interactions:
     """Return a named set, or the folder of that name among the data sets."""
     folder = Path(os.environ.get("EDGEREC_DATA") or cache_folder("data")) / data
     return load_data(folder if data not in named_sets() and folder.is_dir() else data)
+
+
+def metric_per_user(bundle: Path, interactions: Interactions, spec: SplitSpec, metric: str) -> NDArray[np.float64]:
+    """Return (n,) a metric such as ndcg@20 of a bundle's answers to each user of the split's test part."""
+    parts, k = split(interactions, spec), int(metric.partition("@")[2])
+    rows = tested_rows(parts.test, None)
+    with Recommender.load(bundle) as model:
+        rankings = bundle_rankings(model, parts.train_all, parts.train_all, rows, k)
+    return metrics_per_user(rankings, parts.test, rows=rows, ks=(k,))[metric]
+
+
+def interval_over_users(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of paired differences (n,) by a bootstrap over users."""
+    rng, n = np.random.default_rng(0), len(differences)
+    means = np.array([differences[rng.integers(0, n, n)].mean() for _ in range(RESAMPLES)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def cached(path: Path, request: Mapping[str, Any], measure: Callable[[], Figures]) -> Figures:

@@ -9,13 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import BudgetError
 
+_LEAST_WEIGHT = 1e-300
+"""Smallest weight over the largest: sizes over it are finite."""
+
 
 def project_sizes(weights: ArrayLike, total: int, lo: int, hi: int) -> NDArray[np.int64]:
     """Return integer sizes in lo..hi that follow `weights` and sum to `total` exactly.
 
-    Finds tau with sum clip(tau * weights, lo, hi) = total by bisection, rounds down, and gives the missing units
-    to the largest remainders; a larger weight never gets a smaller size. This is the projection that BET, SCALL and
-    CIESS share here: their published rounding can miss the budget by 5 %.
+    Finds tau with sum clip(tau * weights, lo, hi) = total from sums of the sorted weights, rounds down, and gives the
+    missing units to the largest remainders; a larger weight never gets a smaller size. This is the projection that BET,
+    SCALL and CIESS share here: their published rounding can miss the budget by 5 %.
 
     Args:
         weights: (n,) positive and finite.
@@ -32,25 +35,55 @@ def project_sizes(weights: ArrayLike, total: int, lo: int, hi: int) -> NDArray[n
         raise BudgetError("weights must be positive and finite")
     if not 0 <= lo <= hi or not n * lo <= total <= n * hi:
         raise BudgetError(f"{n} sizes in {lo}..{hi} sum to {n * lo}..{n * hi}; {total} cannot be met")
-    weight = weight / weight.max()
-    # Bisection in log space: weights may span hundreds of orders of magnitude.
-    low, high = -1.0, np.log(max(hi, 1)) - np.log(weight.min()) + 1.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        if np.clip(np.exp(middle) * weight, lo, hi).sum() > total:
-            high = middle
-        else:
-            low = middle
-    exact = np.clip(np.exp(low) * weight, lo, hi)
+    weight = np.maximum(weight / weight.max(), _LEAST_WEIGHT)
+    exact = np.clip(_factor(weight, total, lo, hi) * weight, lo, hi) if hi > 0 else np.zeros(n)
     sizes: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     missing = total - int(sizes.sum())
-    # By remainder, then by weight, then by place; more than one round only where rounding noise hides units.
-    order = np.lexsort((np.arange(n), -weight, -(exact - sizes)))
+    # More than one round only where rounding noise hides units.
     while missing > 0:
-        open_rows = order[sizes[order] < hi][:missing]
-        sizes[open_rows] += 1
-        missing -= open_rows.size
+        rising = _largest(exact - sizes, weight, np.flatnonzero(sizes < hi), missing)
+        sizes[rising] += 1
+        missing -= rising.size
     return sizes
+
+
+def _largest(
+    remainders: NDArray[np.float64], weight: NDArray[np.float64], rows: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Return those of `rows` with the `count` largest remainders; of equal ones by weight, then by place."""
+    if count >= rows.size:
+        return rows
+    own = remainders[rows]
+    least = np.partition(own, -count)[-count]
+    above, equal = rows[own > least], rows[own == least]
+    by_weight = equal[np.argsort(-weight[equal], kind="stable")]
+    return np.concatenate([above, by_weight[: count - above.size]])
+
+
+def _factor(weight: NDArray[np.float64], total: int, lo: int, hi: int) -> float:
+    """Return the tau with sum clip(tau * weight, lo, hi) = total.
+
+    The sum is linear in tau between those at which a row leaves `lo` or reaches `hi`: the two around the total are
+    found by bisection. Sums begin with the smallest weights, so that large ones do not cancel them.
+    """
+    ordered = np.sort(weight)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+
+    def between(tau: float) -> tuple[float, float]:
+        """Return sums of the rows at a bound, and of the weights of the others, for a tau."""
+        low, high = np.searchsorted(ordered, [lo / tau, hi / tau])
+        return lo * float(low) + hi * float(weight.size - high), float(sums[high] - sums[low])
+
+    # The smallest first; two sorted runs, which a stable sort merges.
+    bends = np.sort(np.concatenate([lo / ordered[::-1], hi / ordered[::-1]]), kind="stable")
+    bends = np.concatenate([[0.0], bends[ordered.size :]]) if lo == 0 else bends
+    below, above = 0, len(bends) - 1
+    while above - below > 1:
+        middle = (below + above) // 2
+        fixed, free = between(bends[middle])
+        below, above = (below, middle) if fixed + bends[middle] * free > total else (middle, above)
+    fixed, free = between((bends[below] + bends[above]) / 2)
+    return float(np.clip((total - fixed) / free, bends[below], bends[above])) if free > 0 else float(bends[below])
 
 
 def merge_sizes(sizes: ArrayLike, most: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from edgerec.methods import METHODS, default_backbone
 from edgerec.methods.search import parse_workers
 from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
-from edgerec.request import settings_of
+from edgerec.request import AUTO, settings_of
 
 MAX_EPOCHS = "15 for ials, 16 for lae, 25 for mf, 40 for ncf, 100 for lightgcn and ngcf, 1 for svd"
 PATIENCE = "2 for ials, 5 for mf and ncf, 6 for lae, 15 for lightgcn and ngcf, 1 for svd"
@@ -49,10 +49,11 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     option(
         "--precision",
-        type=Choice(list(BITS_PER_VALUE)),
+        type=Choice([*BITS_PER_VALUE, AUTO]),
         default="fp32",
         help="Precision that the bundle will have, the default of 'edgerec export'; with a budget in bytes, int8 buys "
-        "four times as many values. lae trains in the codes of int8, int4 and int2.",
+        "four times as many values. lae trains in the codes of int8, int4 and int2. With auto, bet chooses the bits of "
+        "each item of an svd.",
     ),
     option("--dimensions", default=64, help="Number of dimensions of a full vector, the most that a row can have."),
     seed_option,

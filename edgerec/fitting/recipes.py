@@ -191,7 +191,8 @@ def _within(tried: Sequence[Tried], users: bool | None) -> Iterator[Recipe]:
             if users is not False or backbone in WITHOUT_USERS:
                 yield Recipe(backbone, 64, method, within=True, precision="int8")
     for method in ("sparserec", "bet", "ciess"):
-        for backbone in backbones:
+        # An svd is fitted to the size at export, which takes less time than a search of its sizes and bits.
+        for backbone in (one for one in backbones if one != "svd"):
             if users is not False and _supports(method, backbone):
                 yield Recipe(backbone, 64, method, within=True, precision="int8")
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgerec.errors import UnsupportedError
 from edgerec.methods.base import VARIANT, FitWithin, Job, Method, Workers
+from edgerec.methods.bet.cuts import BETOnSVD
 from edgerec.methods.bet.search import BET
 from edgerec.methods.ciess.config import CIESS
 from edgerec.methods.magnitude import Magnitude
@@ -29,12 +30,20 @@ _METHODS: dict[str, Method] = {
     )
 }
 
+_ON_BACKBONE: dict[tuple[str, str], Method] = {("bet", "svd"): BETOnSVD()}
+"""Methods that work in another way on a backbone."""
+
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))
 """Names of all methods."""
 
 _DEFAULT_BACKBONES = ("ials", "mf")
 
-__all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "default_backbone", "method"]
+__all__ = ["METHODS", "VARIANT", "FitWithin", "Job", "Method", "Workers", "backbones_of", "default_backbone", "method"]
+
+
+def backbones_of(name: str) -> frozenset[str]:
+    """Return the names of the backbones that a method works with."""
+    return _METHODS[name].backbones | {backbone for method, backbone in _ON_BACKBONE if method == name}
 
 
 def default_backbone(name: str) -> str:
@@ -51,10 +60,10 @@ def method(name: str, backbone: str) -> Method:
     """
     if name not in _METHODS:
         raise UnsupportedError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
-    found = _METHODS[name]
+    found = _ON_BACKBONE.get((name, backbone), _METHODS[name])
     if backbone not in found.backbones:
         raise UnsupportedError(
             f"the method {name!r} does not work with the backbone {backbone!r}; "
-            f"it works with: {', '.join(sorted(found.backbones))}"
+            f"it works with: {', '.join(sorted(backbones_of(name)))}"
         )
     return found

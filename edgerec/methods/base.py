@@ -62,6 +62,8 @@ class Job:
         budget: the budget, or None.
         bytes_per_value, overhead: bytes of a stored value, and of everything else in the bundle, for budgets in bytes.
         code_bits: bits of the codes that the backbone trains; None for floats.
+        row_bits: bits of codes among which a method may choose for each row, the largest first; empty for floats. With
+            several, a value is a byte.
         block_overhead: bytes of each distinct size of a table, for budgets in bytes.
         seed: seed of every random choice.
         fit: trains the backbone within sizes; a method may call it more than once.
@@ -92,6 +94,7 @@ class Job:
     checkpoint: Checkpoint | None = None
     workers: Workers = None
     code_bits: int | None = None
+    row_bits: tuple[int, ...] = ()
     block_overhead: int = BLOCK_OVERHEAD
 
     @property
@@ -156,10 +159,13 @@ class Method(Configured, Protocol):
     Attributes:
         backbones: names of the supported backbones.
         budgeted: False if it takes no budget.
+        codes_rows: True if it rounds rows to integer codes itself, in the bits of the precision; the precision 'auto'
+            lets it choose them for each row.
     """
 
     backbones: ClassVar[frozenset[str]] = frozenset(BACKBONES)
     budgeted: ClassVar[bool] = True
+    codes_rows: ClassVar[bool] = False
 
     def fit(self, job: Job, config: Any) -> FitResult:
         """Train within the budget. Raises BudgetError."""

@@ -14,7 +14,9 @@ from edgerec.data import Interactions
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
+from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_ranges
+from edgerec.tables.codes import in_bytes
 
 _AXES: Mapping[str, Sequence[float]] = MappingProxyType(
     {
@@ -62,6 +64,15 @@ class _Decompositions:
     def __init__(self, train: Interactions, d: int, a: float, b: float, seed: int) -> None:
         self._train, self._d, self._first, self._seed = train, d, (a, b), seed
         self._found: dict[tuple[float, float], _Factors] = {}
+        self._degrees: NDArray[np.float32] | None = None
+
+    def degrees(self, train: Interactions) -> NDArray[np.float32]:
+        """Return the (n_items,) degrees of `train`; counting them again would take as long as a small cut."""
+        if train is not self._train:
+            return _degrees(train)
+        if self._degrees is None:
+            self._degrees = _degrees(train)
+        return self._degrees
 
     def of(self, train: Interactions, a: float, b: float) -> _Factors:
         """Return the factors of `train`, which may have more interactions than that of the first decomposition."""
@@ -107,19 +118,57 @@ class SVDTrainer:
         _, b, c, power = _fixed(self._config)
         s, v, energy = self._decompositions.of(self._train, *_fixed(self._config)[:2])
         relative = (s / s[0]) ** np.float32(power / 2) if s[0] else s
-        self._items = v * relative * (_degrees(self._train) ** np.float32(b + c))[:, None]
+        self._items = v * relative * (self._decompositions.degrees(self._train) ** np.float32(b + c))[:, None]
         return {"energy": energy}
 
-    def vectors(self) -> Vectors:
+    def rows(self) -> Vectors:
+        """Return the items within their sizes and the encoder, without users."""
         items = cut(self._items, self._sizes.items)
-        encoder = LinearEncoder(_weights(self._train, self._config))
-        return Vectors(encoder.users(self._train, items), items, encoder)
+        weights = _weights(self._decompositions.degrees(self._train), self._config)
+        return Vectors(items[:0], items, LinearEncoder(weights))
+
+    def vectors(self) -> Vectors:
+        return self.rows().with_history(self._train)
 
     def state(self) -> State:
         return {"items": self._items.copy()}
 
     def restore(self, state: State) -> None:
         self._items = state["items"].copy()
+
+
+class CodedSVDTrainer(SVDTrainer):
+    """An SVD whose items are rounded to the codes that bundles store, after a random rotation from each width to the
+    next, which changes no score before rounding; users follow from the rounded items and history weights.
+    """
+
+    def __init__(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: SVDConfig,
+        seed: int,
+        threads: int | None,
+        bits: NDArray[np.uint8],
+        feedback: bool = True,
+    ) -> None:
+        """Start a fit.
+
+        Args:
+            bits: (n_items,) bits of each row's codes.
+            feedback: False to round to nearest, which takes a tenth of the time.
+        """
+        super().__init__(train, sizes, config, seed, threads)
+        self._own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
+        self._seed, self._quantizer, self._feedback = seed, Quantizer(self._own, sizes.d, bits), feedback
+
+    def rows(self) -> Vectors:
+        plain = super().rows()
+        turned = rotated(plain.items, self._own, np.random.default_rng(self._seed))
+        encoder = LinearEncoder(in_bytes(_weights(self._decompositions.degrees(self._train), self._config)))
+        gram = _gram(encoder.users(self._train, turned)) if self._feedback else None
+        items, codes = self._quantizer.codes(turned, gram)
+        return Vectors(plain.users, items, encoder, codes)
 
 
 class SVD(Backbone):
@@ -144,18 +193,27 @@ class SVD(Backbone):
     def encode(
         self, vectors: Vectors, train: Interactions, config: SVDConfig, *, threads: int | None = None
     ) -> Encoded:
-        """Return the weighted sum over a history, with the weights of `config`, as an encoder."""
-        return Encoded.exactly(LinearEncoder(_weights(train, config)), train, vectors.items)
+        """Return the weighted sum over a history: the encoder of coded items, or one with the weights of `config`."""
+        if vectors.codes is not None and vectors.encoder is not None:
+            return Encoded.exactly(vectors.encoder, train, vectors.items)
+        return Encoded.exactly(LinearEncoder(_weights(_degrees(train), config)), train, vectors.items)
 
 
 def _degrees(train: Interactions) -> NDArray[np.float32]:
     return np.maximum(train.item_counts(), 1).astype(np.float32)
 
 
-def _weights(train: Interactions, config: SVDConfig) -> NDArray[np.float32]:
-    """Return (n_items,) weights of the items in a history."""
+def _gram(users: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (d, d) mean of u u' over users of length 1: lengths change no ranking."""
+    lengths = np.maximum(np.linalg.norm(users, axis=1, keepdims=True), np.float32(1e-12))
+    users = users / lengths
+    return np.asarray(users.T @ users / max(len(users), 1), np.float32)
+
+
+def _weights(degrees: NDArray[np.float32], config: SVDConfig) -> NDArray[np.float32]:
+    """Return (n_items,) weights of the items in a history, from their degrees."""
     _, b, c, _ = _fixed(config)
-    weights: NDArray[np.float32] = _degrees(train) ** np.float32(-2 * b - c)
+    weights: NDArray[np.float32] = degrees ** np.float32(-2 * b - c)
     return weights
 
 

@@ -124,23 +124,23 @@ def choose(source: Source, request: ExportRequest, progress: OnStep = lambda _: 
     calibration = default_calibration() if request.calibration is None else Calibration.read(Path(request.calibration))
     if request.previous is not None:
         return _followed(source, request, request.previous, calibration)
-    if request.precision != "auto":
-        try:
-            if _is_trained_for(source, request):
-                return _as_trained(source, request, calibration)
+    try:
+        if _is_trained_for(source, request):
+            return _as_trained(source, request, calibration)
+        if request.precision != "auto":
             return _best(source, request, calibration)
-        except BudgetError:
-            if not request.fit:
-                raise
+    except BudgetError:
+        if not request.fit and request.precision != "auto":
+            raise
     return _fitted(source, request, calibration, progress)
 
 
 def _is_trained_for(source: Source, request: ExportRequest) -> bool:
-    """Return True if the items are codes of the requested precision, which a bundle can store as they are."""
+    """Return True if the items are codes of the requested precision, or any, which a bundle can store as they are."""
     return (
         isinstance(source.items, CodedTable)
         and source.users is None
-        and request.precision in source.items.row_codes.precisions()[0]
+        and request.precision in ("auto", *source.items.row_codes.precisions()[0])
         and request.layout in ("auto", "mixed")
         and request.scales in ("auto", "row")
         and request.is_version_2

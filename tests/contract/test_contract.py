@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ SETTINGS = {(name, "mf"): {"l2": 0.002} for name in ("set", "rigl", "bet", "cies
 # After 6 epochs it has learnt so little that items are tied, and the order of ties is open.
 EPOCHS = {("rigl", "mf"): 12}
 # Searches that take seconds; what ships is what they found.
-METHOD_SETTINGS = {
+METHOD_SETTINGS: dict[str | tuple[str, str], dict[str, Any]] = {
+    ("bet", "svd"): {"actions": 20, "users": 100, "finalists": 4, "include_uniform_baseline": False},
     "bet": {"iterations": 6, "candidates": 10, "epochs": 2, "retrain": 2, "include_uniform_baseline": False},
     "ciess": {
         "episodes": 2,
@@ -86,7 +88,7 @@ def trained(method_name: str, backbone_name: str) -> Run:
         budget=budget,
         dimensions=16,
         settings=SETTINGS.get((method_name, backbone_name)),
-        method_settings=METHOD_SETTINGS.get(method_name),
+        method_settings=METHOD_SETTINGS.get((method_name, backbone_name), METHOD_SETTINGS.get(method_name)),
         max_epochs=EPOCHS.get((method_name, backbone_name), OPTIONS.max_epochs),
         threads=OPTIONS.threads,
     )

@@ -24,12 +24,13 @@ from bench.experiments.scale.__main__ import SHORT
 from bench.experiments.search_proxies import cells as proxy_cells
 from bench.experiments.sparse_quality import table as quality_table
 from bench.experiments.sparse_training import ablation_cells, memory_cells
+from bench.experiments.svd_search import cells as svd_search_cells
 from bench.experiments.trained import cells as trained_cells
 from bench.experiments.validation_overfitting import cells as overfitting_cells
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
-from edgerec.methods import METHODS, method
+from edgerec.methods import METHODS, backbones_of
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
 from edgerec_bench import Result
@@ -102,7 +103,7 @@ def test_the_methods_backbones_are_those_that_there_are() -> None:
         if found := re.fullmatch(r"\| (.*?) \| .*?(?:all backbones but (.*))? \|", line):
             for name in re.findall(r"`(\w+)`", found[1]):
                 told[name] = set(BACKBONES) - set(re.findall(r"`(\w+)`", found[2] or ""))
-    assert told == {name: set(method(name, "mf").backbones) for name in METHODS}
+    assert told == {name: set(backbones_of(name)) for name in METHODS}
 
 
 def rows_of(label: str, page: str) -> list[list[str]]:
@@ -381,6 +382,10 @@ def test_what_searches_end_with_is_that_of_the_result() -> None:
     ials, backbone = result["rows"]
     assert ials["seconds"]["mean"] < 600
     assert ials["ndcg@20"]["mean"] >= backbone["ndcg@20"]["mean"]  # as the page says
+
+
+def test_the_figures_of_the_search_on_the_svd_are_those_of_the_result() -> None:
+    assert rows_of("svd-search-ml-1m", SEARCHED) == [svd_search_cells(row) for row in trained("svd-search-ml-1m")]
 
 
 def test_what_predictors_rank_is_that_of_the_result() -> None:

@@ -14,6 +14,7 @@ from bench.experiments.proxy_ranking import _correlations
 from bench.experiments.proxy_ranking import main as proxy_ranking
 from bench.experiments.search_proxies import main as search_proxies
 from bench.experiments.search_speed import main as search_speed
+from bench.experiments.svd_search import main as svd_search
 from bench.experiments.validation_overfitting import main as validation_overfitting
 
 
@@ -123,3 +124,18 @@ def test_searched_sizes_are_evaluated_on_unseen_interactions(tmp_path: Path) -> 
     uniform, bet, *_ = (row["validation"]["seeds"] for row in found["rows"])
     assert bet != uniform
     assert found["note"] == "quiet"
+
+
+@pytest.mark.slow
+def test_the_search_on_the_svd_is_compared_with_rules_and_fits(tmp_path: Path) -> None:
+    words = "--data synthetic:80x60x2000 --sizes 4 --seeds 1 --dimensions 16 --set actions=6 --set users=40 --out"
+    done = CliRunner().invoke(svd_search, [*words.split(), str(tmp_path / "s.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads((tmp_path / "s.json").read_text())
+    names = ["bet", "uniform int8", "uniform int4", "uniform int2", "popularity int4", "fitted"]
+    assert [row["tables"] for row in found["rows"]] == names
+    bet, *_, fitted = found["rows"]
+    assert fitted["bytes"]["mean"] <= bet["bytes"]["mean"]
+    assert sum(width * bits * n for width, bits, n in bet["rows"][0]) <= 8 * 4 * 60
+    ((low, high),) = fitted["intervals"]
+    assert low <= fitted["difference"]["mean"] <= high

@@ -48,8 +48,7 @@ class SizeEvaluator:
 
         Raises DataError if the split holds nothing back.
         """
-        if not len(job.split.validation):
-            raise DataError(f"{job.split.spec} leaves nothing for a search to evaluate sizes on; use a split with more")
+        check_validation(job)
         self._job, self._kind, self._epochs = job, kind, epochs
         self._backbone, self._config, self._options = job.backbone, job.config, job.options
         if proxy == "ials" != job.backbone.name:
@@ -140,10 +139,7 @@ class SizeEvaluator:
 
         Raises RunError if the folder holds another command's search, and the errors of a fit.
         """
-        if self._job.checkpoint is not None:
-            whose = self._job.checkpoint.of_search().of_fit(_OWNER)
-            if whose.load() is None:
-                whose.save(Snapshot({}))
+        claim_folder(self._job)
         # Before all other fits, whatever is evaluated already: fits are numbered, and a resumed run must count them in
         # the same order.
         if self._backbone.open_axes(self._config):
@@ -154,6 +150,20 @@ class SizeEvaluator:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+
+def check_validation(job: Job) -> None:
+    """Raise DataError if the split holds nothing back."""
+    if not len(job.split.validation):
+        raise DataError(f"{job.split.spec} leaves nothing for a search to evaluate sizes on; use a split with more")
+
+
+def claim_folder(job: Job) -> None:
+    """Record the command whose search the run's folder holds. Raises RunError if it is another one's, StorageError."""
+    if job.checkpoint is not None:
+        whose = job.checkpoint.of_search().of_fit(_OWNER)
+        if whose.load() is None:
+            whose.save(Snapshot({}))
 
 
 @dataclass(frozen=True)

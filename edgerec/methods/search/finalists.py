@@ -84,7 +84,7 @@ def retrained(
             history.add({**entry, "strategy": RETRAIN, "predicted": None, "fitness": None, "eval": scores[-1]})
     first = max(range(len(best)), key=lambda number: scores[number])
     result = job.fit(best[first][1], chosen=results[first]) if job.split.fit_all else results[first]
-    return replace(result, history=[*result.history, *map(_brief, history.entries)])
+    return replace(result, history=[*result.history, *map(brief_entry, history.entries)])
 
 
 def _uniform(job: Job, history: SearchHistory) -> tuple[dict[str, Any], SizePlan]:
@@ -96,7 +96,7 @@ def _uniform(job: Job, history: SearchHistory) -> tuple[dict[str, Any], SizePlan
     return {**entry, "sizes": size_deciles(plan, *counts)}, plan
 
 
-def _brief(entry: dict[str, Any]) -> dict[str, Any]:
+def brief_entry(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the part of an entry for the run's history; the search's file has all of it."""
     names = ("iteration", "episode", "strategy", "predicted", "fitness", "eval")
     return {"phase": "search", **{name: entry[name] for name in names if name in entry}}
