@@ -81,8 +81,8 @@ class _Decompositions:
 
     def _decomposed(self, train: Interactions, a: float, b: float, start: NDArray[np.float32] | None) -> _Factors:
         scaled = scaled_matrix(train, a, b)
-        _, s, v = truncated_svd(scaled, self._d, np.random.default_rng(self._seed), start)
-        return s, v, float(np.square(s).sum() / np.square(scaled.data).sum())
+        _, s, v = truncated_svd(scaled, self._d, np.random.default_rng(self._seed), start, train.ranks)
+        return s, v, float(np.square(s).sum() / train.ranks.sum(np.square(scaled.data).sum()))
 
 
 class SVDTrainer:
@@ -116,7 +116,7 @@ class SVDTrainer:
         return Vectors(encoder.users(self._train, items), items, encoder)
 
     def state(self) -> State:
-        return {"items": self._items.copy()}
+        return {"items": self._items[self._train.own_items].copy()}
 
     def restore(self, state: State) -> None:
         self._items = state["items"].copy()
