@@ -209,7 +209,7 @@ def _attempt(cell: Cell, plan: GridPlan, file: GridFile, verify: bool, bundles: 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a node of a cluster made of a cell; the same attributes as those of an ended attempt."""
+    """The outcome of a cell on a node of a cluster; the same attributes as those of an ended attempt."""
 
     cell: Cell
     answer: dict[str, Any]
