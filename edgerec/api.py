@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from edgerec.budget import (
 )
 from edgerec.data import Interactions, Split, SplitSpec
 from edgerec.data import split as split_interactions
+from edgerec.data.ranked import parts_of_rank
 from edgerec.errors import RunError
 from edgerec.files import filling
 from edgerec.measure import evaluate, measure_vectors
 from edgerec.methods import FitWithin, Job, Workers
 from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
-from edgerec.request import AUTO, TrainRequest, check_workers
+from edgerec.ranks import ALONE, Ranks
+from edgerec.request import AUTO, TrainRequest, check_ranks, check_workers
 from edgerec.tables import CodedTable, DenseTable, PrefixTable, RowCodes, SparseTable, Table
 from edgerec.tables.coded import PRECISION_OF_BITS
 from edgerec.training import Checkpoint, Fit, FitResult, Progress, Run, shared_start, validate
@@ -137,20 +140,49 @@ def train_request(
     workers: Workers = None,
 ) -> Run:
     """Train the tables of a checked request; the other arguments and the errors are those of `train`."""
+    return train_on_rank(
+        interactions, request, ALONE, out=out, resume=resume, overwrite=overwrite, progress=progress, workers=workers
+    )
+
+
+def train_on_rank(
+    interactions: Interactions,
+    request: TrainRequest,
+    ranks: Ranks,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    workers: Workers = None,
+) -> Run:
+    """Train the tables of a checked request in one of several processes, which all call this.
+
+    Each has its users of the interactions, which all of them open, and writes its part of a checkpoint to `out`. The
+    run is written and returned by rank 0; those of the others have the tables' rows of their users alone.
+
+    The other arguments and the errors are those of `train`; UnsupportedError for a backbone or a method that trains in
+    one process only.
+    """
     check_workers(request, workers)
+    check_ranks(request, ranks)
     command = {"data": interactions.name, **request.to_dict()}
     fingerprint = interactions.fingerprint()
     if out is None:
-        return _fit(interactions, request, None, progress, command, fingerprint, workers)
+        return _fit(interactions, request, None, progress, command, fingerprint, workers, ranks)
     folder, key = Path(out), {**command, "data_fingerprint": fingerprint}
-    with filling(folder):
-        checkpoint = Checkpoint(folder, key, fresh=overwrite and not resume)
-        finished = _finished(folder, command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
-        if finished is not None:
-            return finished
-        run = _fit(interactions, request, checkpoint, progress, command, fingerprint, workers)
-        run.write(folder)
-        checkpoint.remove()
+    writes = ranks.rank == 0
+    with filling(folder) if writes else nullcontext():
+        checkpoint = Checkpoint(folder, key, fresh=overwrite and not resume, ranks=ranks)
+        finished = None
+        if writes:
+            finished = _finished(folder, command, fingerprint, checkpoint, resume=resume, overwrite=overwrite)
+        if ranks.first(np.array([finished is not None]))[0]:
+            return finished or Run.load(folder)
+        run = _fit(interactions, request, checkpoint, progress, command, fingerprint, workers, ranks)
+        if writes:
+            run.write(folder)
+            checkpoint.remove()
         return run
 
 
@@ -162,8 +194,10 @@ def _fit(
     command: dict[str, Any],
     fingerprint: str,
     workers: Workers,
+    ranks: Ranks,
 ) -> Run:
-    parts = split_interactions(interactions, request.split)
+    whole = split_interactions(interactions, request.split)
+    parts = whole if ranks.count == 1 else parts_of_rank(whole, ranks)
     model, config = request.backbone, request.config
 
     numbers = count()
@@ -175,7 +209,7 @@ def _fit(
         result = Fit(
             model,
             parts if final else parts.without_final(),
-            sizes,
+            sizes if sizes.users is None else replace(sizes, users=sizes.users[parts.train.own_users]),
             config,
             request.options,
             checkpoint=own,
@@ -184,9 +218,9 @@ def _fit(
             **how,
         ).run()
         config = result.config  # settings are chosen once, by the first fit of a method
-        return result
+        return replace(result, sizes=sizes)
 
-    job = job_of(request, parts, fit, progress, checkpoint, workers)
+    job = job_of(request, whole, fit, progress, checkpoint, workers)
     result = request.method.fit(job, request.method_config)
     vectors, sizes, trained = result.vectors, result.sizes, _trained_on(request, parts)
     threads, sample = request.options.threads, request.options.sample
@@ -208,9 +242,13 @@ def _fit(
     chosen = {"chosen_settings": asdict(result.config), "epochs": result.epochs}
     if result.method_config is not None:
         chosen["chosen_method_settings"] = asdict(result.method_config)
+    users = user_counts = None
+    if model.user_table:
+        rows, user_counts = ranks.collect(vectors.users), ranks.collect(trained.user_counts().astype(np.uint32))
+        users = stored_table(rows, sizes.users if ranks.rank == 0 else None, sparse=result.sparse)
     return Run(
         items=stored_table(vectors.items, sizes.items, sparse=result.sparse, codes=vectors.codes),
-        users=stored_table(vectors.users, sizes.users, sparse=result.sparse) if model.user_table else None,
+        users=users,
         encoder=None if encoded is None else encoded.encoder,
         user_ids=interactions.user_ids,
         item_ids=interactions.item_ids,
@@ -219,7 +257,7 @@ def _fit(
         metrics=metrics,
         data_fingerprint=fingerprint,
         history=result.history,
-        user_counts=trained.user_counts().astype(np.uint32) if model.user_table else None,
+        user_counts=user_counts,
         item_counts=trained.item_counts().astype(np.uint32),
         scorer=vectors.scorer,
     )
@@ -260,7 +298,7 @@ def job_of(
 
     return Job(
         backbone=request.backbone,
-        train=_trained_on(request, parts),
+        train=_trained_on(request, parts) if request.method.budgeted else parts.train,  # full rows count nothing
         d=request.dimensions,
         user_table=users,
         budget=request.budget,

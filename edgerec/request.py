@@ -15,6 +15,7 @@ from edgerec.methods import method as find_method
 from edgerec.methods.search import searches
 from edgerec.models import Backbone
 from edgerec.models import backbone as find_backbone
+from edgerec.ranks import Ranks
 from edgerec.training import FitOptions
 
 MOST_DIMENSIONS = 1 << 20
@@ -112,6 +113,19 @@ def check_workers(request: TrainRequest, workers: Workers) -> None:
             f"the method {request.method.name} on {request.backbone.name} makes no search of trainings, so it has no "
             "use for workers"
         )
+
+
+RANKED = (("svd", "ials"), ("dense", "uniform", "random", "popularity"))
+"""Backbones and methods that train in several processes."""
+
+
+def check_ranks(request: TrainRequest, ranks: Ranks) -> None:
+    """Raise UnsupportedError if several processes are to train a backbone or a method that trains in one only."""
+    for what, name, known in zip(
+        ("backbone", "method"), (request.backbone.name, request.method.name), RANKED, strict=True
+    ):
+        if ranks.count > 1 and name not in known:
+            raise UnsupportedError(f"the {what} {name} trains in one process; several train: {', '.join(known)}")
 
 
 def check_numbers(precision: str, dimensions: int, seed: int) -> None:

@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises EdgeRecError for `main` to print."""
     output = sys.stdout
     try:
-        status = group.main(list(arguments), prog_name="edgerec", standalone_mode=False)
+        status = group.main(list(arguments), prog_name="edgerec", standalone_mode=False, obj=list(arguments))
     except click.Abort as abort:
         from edgerec.console import ResumableInterrupt
 

@@ -13,6 +13,7 @@ from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import Choice, Command, option
 from edgerec.cli.options import FILE, data_argument, data_paths, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json, print_text, say
+from edgerec.cli.training import WORKERS, parsed_workers
 from edgerec.console import print_table, tell
 from edgerec.errors import BenchError, RequestError
 from edgerec.files import write_bytes
@@ -81,9 +82,11 @@ KIND = "frontier"
 @option("--quick", is_flag=True, help="Try the command in less than a minute, on synthetic data and few combinations.")
 @option(
     "--workers",
-    type=click.IntRange(1),
+    callback=parsed_workers,
+    metavar=WORKERS,
     show_default="one per processor",
-    help="Number of combinations to run at the same time.",
+    help="Number of combinations to run at the same time, or a Ray cluster that runs them (ray://HOST:PORT; ray starts "
+    "one here).",
 )
 @option(
     "--out",
@@ -101,7 +104,7 @@ def command(
     data: str,
     encoding: str | None,
     no_users: bool,
-    workers: int | None,
+    workers: int | str | None,
     out: Path,
     overwrite: bool,
     as_json: bool,

@@ -11,6 +11,7 @@ import click
 from edgerec.cli.help import Command, argument, option
 from edgerec.cli.options import FILE, FOLDER, data_paths
 from edgerec.cli.output import json_option, print_json
+from edgerec.cli.training import WORKERS, parsed_workers
 from edgerec.console import print_table, progress_bar, resumable, tell
 from edgerec.errors import BenchError
 from edgerec.outputs import Output, check_outputs
@@ -24,7 +25,14 @@ METRICS = ("ndcg@20", "recall@20", "coverage@20")
 @option(
     "--out", type=FILE, show_default="the plan's name with .jsonl", help="Result file, one JSON line per combination."
 )
-@option("--workers", type=click.IntRange(1), default=1, help="Number of combinations to run at the same time.")
+@option(
+    "--workers",
+    callback=parsed_workers,
+    metavar=WORKERS,
+    default="1",
+    help="Number of combinations to run at the same time, or a Ray cluster that runs them (ray://HOST:PORT; ray starts "
+    "one here).",
+)
 @option(
     "--bundles",
     type=FOLDER,
@@ -32,7 +40,9 @@ METRICS = ("ndcg@20", "recall@20", "coverage@20")
 )
 @option("--no-verify", is_flag=True, help="Skip the comparison of the bundles with numpy in a fresh process.")
 @json_option
-def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no_verify: bool, as_json: bool) -> None:
+def command(
+    plan: Path, out: Path | None, workers: int | str, bundles: Path | None, no_verify: bool, as_json: bool
+) -> None:
     """Train, export and measure every combination of a plan file.
 
     \b
@@ -66,7 +76,7 @@ def command(plan: Path, out: Path | None, workers: int, bundles: Path | None, no
     fail_if_any_failed(grid)
 
 
-def run_cells(plan: GridPlan, out: Path, *, workers: int, **options: Any) -> GridResult:
+def run_cells(plan: GridPlan, out: Path, *, workers: int | str, **options: Any) -> GridResult:
     """Run a plan as `run_grid` does, with a bar on standard error; print that the same command resumes if interrupted.
 
     Raises BenchError if every cell failed, and as `run_grid` does.

@@ -12,7 +12,7 @@ from edgerec.cli.grid import fail_if_any_failed, run_cells
 from edgerec.cli.help import RESEARCH, Choice, Command, F, argument, option
 from edgerec.cli.options import FILE, FiniteRange, data_paths, dimensions_option, encoding_option, overwrite_option
 from edgerec.cli.output import json_option, print_json
-from edgerec.cli.training import MAX_EPOCHS, PATIENCE
+from edgerec.cli.training import MAX_EPOCHS, PATIENCE, WORKERS, parsed_workers
 from edgerec.console import print_table, tell
 from edgerec.errors import BenchError, RequestError
 from edgerec.methods import VARIANT
@@ -160,7 +160,13 @@ def _search_option(name: str, default: str, help: str) -> Callable[[F], F]:
     default=60.0,
     help="Maximum time of one training in a call, in minutes; the next call resumes it.",
 )
-@option("--workers", type=click.IntRange(1), default=1, help="Number of trainings to run at the same time.")
+@option(
+    "--workers",
+    callback=parsed_workers,
+    metavar=WORKERS,
+    default="1",
+    help="Number of trainings to run at the same time, or a Ray cluster that runs them.",
+)
 @option(
     "--quick",
     is_flag=True,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgerec.api import train_request
+from edgerec.api import train_on_rank
 from edgerec.budget import format_bytes
 from edgerec.cli.help import Command, option
 from edgerec.cli.options import FOLDER, data_argument, data_inputs, data_options, load, warn_if_nothing_to_resume
@@ -17,10 +18,14 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
 from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import messages, print_facts, progress_bar, resumable, text_column
+from edgerec.data import Interactions
 from edgerec.methods.sparse.pep import OF_BUDGET
 from edgerec.outputs import Output, always, check_outputs
+from edgerec.ranks import Ranks
 from edgerec.request import TrainRequest
 from edgerec.training import Run, Step
+from edgerec.training.ranks.gloo import is_rank, joined, threads_of_rank
+from edgerec.training.ranks.launch import launch, reported
 
 SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
 PHASES = {
@@ -44,13 +49,23 @@ PHASES = {
     help="Folder to write the run to; a checkpoint is written there after every epoch.",
 )
 @training_options
+@option(
+    "--processes",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="this one",
+    help="Train svd or ials in N processes of this machine, each with a part of the users; 'torchrun ... -m edgerec "
+    "train' does so on several machines.",
+)
 @option("--resume", is_flag=True, help="Continue from the last checkpoint in the folder, to the same result.")
 @option(
     "--overwrite", is_flag=True, help="If the folder contains a run, replace it by one that is trained from scratch."
 )
 @data_options
 @json_option
-def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, **options: Any) -> None:
+def command(
+    data: str, out: Path, processes: int | None, resume: bool, overwrite: bool, as_json: bool, **options: Any
+) -> None:
     """Train a recommender, within a size budget if one is given, and write it as a run.
 
     \b
@@ -77,20 +92,42 @@ def command(data: str, out: Path, resume: bool, overwrite: bool, as_json: bool, 
     if (search := getattr(request.method_config, "search", None)) is not None:
         outputs.append(Output(Path(search), "--method-set search", folder=True, shared=True))
     check_outputs(outputs, data_inputs(data, options))
-    if resume:
-        warn_if_nothing_to_resume(out)
+    how_to_resume = f"continue with the same command and --resume ({out})"
+    if processes is not None and processes > 1 and not is_rank():
+        with resumable(how_to_resume):
+            launch(click.get_current_context().obj, processes)
+        return
+    with reported(), joined() as ranks:
+        messages.quiet = ranks.rank > 0
+        if resume and not ranks.rank:
+            warn_if_nothing_to_resume(out)
+        interactions = _loaded_on(ranks, data, options)
+        if ranks.count > 1 and options["threads"] is None:
+            request = replace(request, options=replace(request.options, threads=threads_of_rank()))
+        bar = step_bar() if ranks.rank == 0 else nullcontext()
+        with resumable(how_to_resume) if ranks.count == 1 else nullcontext(), bar as progress:
+            run = train_on_rank(
+                interactions,
+                request,
+                ranks,
+                out=out,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+                workers=workers,
+            )
+    if ranks.rank == 0:
+        _show(run, out, as_json)
+
+
+def _loaded_on(ranks: Ranks, data: str, options: dict[str, Any]) -> Interactions:
+    """Load the data on rank 0 first, which may have to download them."""
+    if ranks.rank:
+        ranks.wait()
     interactions = load(data, options)
-    with resumable(f"continue with the same command and --resume ({out})"), step_bar() as progress:
-        run = train_request(
-            interactions,
-            request,
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
-            workers=workers,
-        )
-    _show(run, out, as_json)
+    if not ranks.rank:
+        ranks.wait()
+    return interactions
 
 
 @contextmanager

@@ -22,6 +22,11 @@ MAX_EPOCHS = "15 for ials, 16 for lae, 25 for mf, 40 for ncf, 100 for lightgcn a
 PATIENCE = "2 for ials, 5 for mf and ncf, 6 for lae, 15 for lightgcn and ngcf, 1 for svd"
 """The defaults of the backbones, whose classes are loaded when one is trained; a test compares the two."""
 
+
+WORKERS = "N|ray|ray://HOST:PORT"
+"""The values of --workers, for help."""
+
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option(
         "--budget",
@@ -100,7 +105,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     option(
         "--workers",
-        metavar="N|ray|ray://HOST:PORT",
+        metavar=WORKERS,
         section=RESEARCH,
         show_default="this process",
         help="Where the searches bet and ciess evaluate sizes: in N processes here, on a Ray that is started here "
@@ -133,7 +138,12 @@ def train_kwargs(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def workers_of(options: Mapping[str, Any]) -> int | str | None:
     """Return the value of --workers. Raises UnsupportedError."""
-    return None if options["workers"] is None else parse_workers(options["workers"])
+    return parsed_workers(None, None, options["workers"])
+
+
+def parsed_workers(context: Any, parameter: Any, text: str | int | None) -> int | str | None:
+    """Return the value of a --workers, as a callback of click. Raises UnsupportedError."""
+    return None if text is None else parse_workers(str(text))
 
 
 def _backbone_settings(backbone: str, pairs: Sequence[str], mask_at: str | None) -> dict[str, Any]:

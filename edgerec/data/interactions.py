@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgerec.data.ids import MISSING_IDS
 from edgerec.errors import DataError
+from edgerec.ranks import ALONE, Ranks
 from edgerec.tables.texts import Texts, as_texts, is_text, text_array
 
 if TYPE_CHECKING:
@@ -146,6 +147,26 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train on these interactions together, each on its users (see `RankInteractions`)."""
+        return ALONE
+
+    @property
+    def own_users(self) -> slice:
+        """The rows of these users among those of all ranks."""
+        return slice(0, self.n_users)
+
+    @property
+    def own_items(self) -> slice:
+        """The rows of the items that this rank solves, among all items."""
+        return slice(0, self.n_items)
+
+    @property
+    def all_users(self) -> int:
+        """Number of users of all ranks together."""
+        return self.n_users
+
     def items_of(self, user_row: int) -> NDArray[np.int32]:
         """Return the item rows of one user, in the order of `indices`."""
         return self.indices[self.indptr[user_row] : self.indptr[user_row + 1]]
@@ -216,6 +237,11 @@ class Interactions:
         ones = np.ones(len(self), np.float32)
         result: scipy.sparse.csr_array[Any, Any] = sparse.csr_array((ones, self.indices, self.indptr), shape=self.shape)
         return result
+
+    def by_item(self) -> scipy.sparse.csr_array[Any, Any]:
+        """Return the own items' (n, n_users) float32 CSR matrix of ones, with the users of all ranks."""
+        transposed: scipy.sparse.csr_array[Any, Any] = self.matrix().T.tocsr()
+        return transposed
 
     def select(self, mask: NDArray[np.bool_]) -> Interactions:
         """Return the interactions at which `mask` (n,) is True, over the same users and items, rows unchanged."""

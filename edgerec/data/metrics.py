@@ -42,9 +42,13 @@ class Sample:
 
 
 def tested_rows(test: Interactions, sample: Sample | None) -> NDArray[np.integer]:
-    """Return the rows of the users with a test item, or a sample of them."""
-    rows = np.flatnonzero(test.user_counts())
-    return rows if sample is None else sample.rows(rows)
+    """Return the rows of the users with a test item, or a sample of them; the rank's own, of several ranks."""
+    rows, own = np.flatnonzero(test.user_counts()), test.own_users
+    if sample is None:
+        return rows
+    chosen: NDArray[np.integer] = sample.rows(test.ranks.gather(rows + own.start))
+    within: NDArray[np.integer] = chosen[(chosen >= own.start) & (chosen < own.stop)] - own.start
+    return within
 
 
 def evaluate_vectors(
@@ -110,39 +114,47 @@ def metrics_of_users(
             half the widths of 95 % confidence intervals, 1.96 standard errors of a mean over users (a normal
             approximation, with the correction for a sample without replacement). coverage@k is that of the sample.
 
+    Each of several ranks measures its own users; all return the metrics of all users.
+
     The other arguments, the metrics and the errors are those of `metrics_of_rankings`.
     """
-    per_user: dict[str, list[NDArray[np.float64]]] = {}
+    ranks = test.ranks
+    per_user: dict[str, list[NDArray[np.float64]]] = {f"{name}@{k}": [] for k in ks for name in ("recall", "ndcg")}
     shown = {k: np.zeros(test.n_items, np.int64) for k in ks}
     has_test = test.user_counts() > 0
     for start in range(0, len(rows), _USERS_AT_ONCE):
         some = rows[start : start + _USERS_AT_ONCE]
         rankings = rank(slice(start, start + _USERS_AT_ONCE))
         for name, values in metrics_per_user(rankings, test, rows=some, ks=ks).items():
-            per_user.setdefault(name, []).append(values[has_test[some]])
+            per_user[name].append(values[has_test[some]])
         for k in ks:
             first = rankings[:, :k]
             shown[k] += np.bincount(first[first >= 0], minlength=test.n_items)
-    joined = {name: np.concatenate(values) for name, values in per_user.items()}
-    if not joined or not len(next(iter(joined.values()))):
+    joined = {name: np.concatenate([np.zeros(0), *values]) for name, values in per_user.items()}
+    n = ranks.total(int(np.count_nonzero(has_test[rows])))
+    if not n:
         raise DataError("no ranked user has a test item: there is nothing to measure")
+    population, shown = (
+        ranks.total(int(np.count_nonzero(has_test))),
+        {k: ranks.sum(counts) for k, counts in shown.items()},
+    )
     result = {}
     for k in ks:
         for name in (f"recall@{k}", f"ndcg@{k}"):
-            result[name] = float(joined[name].mean())
+            result[name] = ranks.total(float(joined[name].sum())) / n
             if margins:
-                result[f"{name}{MARGIN}"] = _margin(joined[name], int(np.count_nonzero(has_test)))
+                squares = ranks.total(float(np.square(joined[name] - result[name]).sum()))
+                result[f"{name}{MARGIN}"] = _margin(squares, n, population)
         result[f"coverage@{k}"] = np.count_nonzero(shown[k]) / test.n_items
         if popularity is not None:
             result[f"popularity@{k}"] = float(shown[k] @ popularity / shown[k].sum()) if shown[k].any() else 0.0
     return result
 
 
-def _margin(values: NDArray[np.float64], population: int) -> float:
-    """Return 1.96 standard errors of the mean of values that were drawn without replacement."""
-    n = len(values)
+def _margin(squares: float, n: float, population: float) -> float:
+    """Return 1.96 standard errors of a mean of n values drawn without replacement, from their squared deviations."""
     left = (population - n) / max(population - 1, 1)
-    return float(_NORMAL_95 * values.std(ddof=1) * math.sqrt(left / n)) if n > 1 else math.inf
+    return _NORMAL_95 * math.sqrt(squares / (n - 1)) * math.sqrt(left / n) if n > 1 else math.inf
 
 
 def metrics_of_rankings(

@@ -20,6 +20,7 @@ from edgerec.models.settings import check_choice, check_range
 
 _NOISE = 0.1
 """Root mean square of a row's norm if it starts from noise."""
+_SKIPPED_AT_ONCE = 1 << 16
 _ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _REGS = (0.1, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 100.0)
 
@@ -59,41 +60,43 @@ class IALSTrainer:
         self._train, self._sizes, self._threads = train, sizes, threads
         self._start: Callable[[], State] = partial(_first_tables, train, sizes.d, config, seed)
         self._alpha, self._reg = _fixed(config)
-        columns = train.matrix().T.tocsr()
+        columns, own = train.by_item(), None if sizes.items is None else sizes.items[train.own_items]
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
-        self._item_solver = RowSolver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items)
+        self._item_solver = RowSolver(columns.indptr, columns.indices, columns.shape[1], sizes.d, own)
         self._state: State = {}
 
     def begin(self, start: Callable[[], State]) -> None:
         self._start = start
 
     def _tables(self) -> State:
-        """Return the tables; the first ones are computed here, so that a trainer that is restored computes none."""
+        """Return the rank's rows; the first are computed here, so that a trainer that is restored computes none."""
         if not self._state:
             start = self._start()
             self._state = {
                 "users": cut(start["users"], self._sizes.users),
-                "items": cut(start["items"], self._sizes.items),
+                "items": cut(start["items"], self._sizes.items)[self._train.own_items],
             }
         return self._state
 
     def epoch(self) -> dict[str, float]:
         """Solve the items, then the users. `loss`: the objective summed over all cells, by interaction."""
-        items, _ = self._item_solver.solve(self._tables()["users"], self._alpha, self._reg, self._threads)
-        users, fit = self._user_solver.solve(items, self._alpha, self._reg, self._threads)
+        ranks, how = self._train.ranks, (self._alpha, self._reg, self._threads, self._train.ranks)
+        items, _ = self._item_solver.solve(self._tables()["users"], *how)
+        users, fit = self._user_solver.solve(items, *how)
         self._state = {"users": users, "items": items}
         ridge = self._reg * float(np.square(items, dtype=np.float64).sum())
-        return {"loss": 1 + self._alpha + (ridge - fit) / len(self._train)}
+        return {"loss": 1 + self._alpha + ranks.total(ridge - fit) / ranks.total(len(self._train))}
 
     def vectors(self) -> Vectors:
         tables = self.state()
-        return Vectors(tables["users"], tables["items"])
+        return Vectors(tables["users"], self._train.ranks.gather(tables["items"]))
 
     def state(self) -> State:
         return {name: table.copy() for name, table in self._tables().items()}
 
     def restore(self, state: State) -> None:
-        self._state = {name: state[name].copy() for name in ("users", "items")}
+        own = {"users": self._train.own_users, "items": self._train.own_items}
+        self._state = {name: state[name][rows].copy() for name, rows in own.items()}
 
 
 class IALS(Backbone):
@@ -123,14 +126,23 @@ class IALS(Backbone):
 
 
 def _singular_vectors(train: Interactions, d: int, rng: np.random.Generator) -> State:
-    u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, rng)
+    u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, rng, ranks=train.ranks)
     return {"users": u * np.sqrt(s), "items": v * np.sqrt(s)}
 
 
 def _noise(train: Interactions, d: int, rng: np.random.Generator) -> State:
-    users, items = (rng.standard_normal((n, d), dtype=np.float32) for n in train.shape)
+    _skip(rng, train.own_users.start, d)
+    users = rng.standard_normal((train.n_users, d), dtype=np.float32)
+    _skip(rng, train.all_users - train.own_users.stop, d)
+    items = rng.standard_normal((train.n_items, d), dtype=np.float32)
     scale = np.float32(_NOISE / np.sqrt(d))
     return {"users": users * scale, "items": items * scale}
+
+
+def _skip(rng: np.random.Generator, n: int, d: int) -> None:
+    """Draw the (n, d) numbers of the users of other ranks, so that all start from the table of one process."""
+    for start in range(0, n, _SKIPPED_AT_ONCE):
+        rng.standard_normal((min(_SKIPPED_AT_ONCE, n - start), d), dtype=np.float32)
 
 
 def _first_tables(train: Interactions, d: int, config: IALSConfig, seed: int) -> State:

@@ -10,16 +10,24 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.data.interactions import user_ranges
 from edgerec.extras import require
+from edgerec.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import scipy.sparse
 
 DEFAULT_A, DEFAULT_B = 0.4, 0.4
 """Default degree exponents: within 2 % of the best of a grid on ML-100K and ML-1M."""
-_OVERSAMPLE = 16
+OVERSAMPLE = 16
+"""Columns of the random range in addition to d."""
 _POWER_ITERATIONS = 4
 _FROM_START = 2
 """Power iterations from the vectors of a matrix with other exponents."""
+
+
+def passes(from_start: bool) -> int:
+    """Return the number of passes over the interactions, with vectors to start from or without."""
+    return 1 + (_FROM_START if from_start else _POWER_ITERATIONS)
+
 
 Factors = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
@@ -41,8 +49,11 @@ def truncated_svd(
     d: int,
     rng: np.random.Generator,
     start: NDArray[np.float32] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Factors:
     """Return the `d` largest singular values of `matrix` (n, m) with their vectors, the largest first.
+
+    Each of several ranks has rows of the matrix, and returns those rows of u: a pass over the rows ends in one sum.
 
     A random range finder with power iterations, each orthonormalised (Halko, Martinsson and Tropp 2011,
     algorithms 4.4 and 5.1). BLAS runs on one thread, so the result does not depend on the machine's load.
@@ -54,19 +65,29 @@ def truncated_svd(
         u (n, d), s (d,), v (m, d), float32. If d exceeds the smaller side, the rest is zero. Each column
         of v has its entry of largest magnitude positive, so that two seeds agree in sign.
     """
-    n, m = matrix.shape
+    n, m = int(ranks.total(matrix.shape[0])), matrix.shape[1]
     transposed = matrix.T.tocsr()
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
-        basis = rng.standard_normal((m, min(d + _OVERSAMPLE, n, m)), dtype=np.float32)
+        basis = rng.standard_normal((m, min(d + OVERSAMPLE, n, m)), dtype=np.float32)
         if start is not None:
             basis[:, : min(d, basis.shape[1])] = start[:, : basis.shape[1]]
         for _ in range(_POWER_ITERATIONS if start is None else _FROM_START):
-            basis = np.linalg.qr(transposed @ (matrix @ basis)).Q
-        left = np.linalg.qr(matrix @ basis).Q
-        small_u, s, vt = np.linalg.svd((transposed @ left).T, full_matrices=False)
+            basis = np.linalg.qr(ranks.sum(transposed @ (matrix @ basis))).Q
+        left = _orthonormal(matrix @ basis, ranks)
+        small_u, s, vt = map(ranks.first, np.linalg.svd(ranks.sum(transposed @ left).T, full_matrices=False))
         u = left @ small_u
     signs = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(axis=1)])
     return _pad(u * signs, d), _pad(s[None], d)[0], _pad((vt * signs[:, None]).T, d)
+
+
+def _orthonormal(rows: NDArray[np.float32], ranks: Ranks) -> NDArray[np.float32]:
+    """Return the rank's rows of an orthonormal basis of all rows (n, k), by the factors of each rank's rows."""
+    q, r = np.linalg.qr(rows)
+    if ranks.count == 1:
+        return q
+    first = int(ranks.gather(np.array([len(r)]))[: ranks.rank].sum())
+    joined = ranks.first(np.linalg.qr(ranks.gather(r)).Q)
+    return np.asarray(q @ joined[first : first + len(r)], np.float32)
 
 
 def _pad(columns: NDArray[Any], d: int) -> NDArray[np.float32]:

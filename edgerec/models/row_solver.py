@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgerec.extras import require
 from edgerec.models.base import prefix_mask
+from edgerec.ranks import ALONE, Ranks
 
 Floats = NDArray[np.float32]
 
@@ -74,22 +75,25 @@ class RowSolver:
         self._blocks = list(_plan(indptr, indices, n_columns, d, sizes))
         self._blas = require("threadpoolctl", "train").ThreadpoolController()
 
-    def solve(self, other: Floats, alpha: float, reg: float, threads: int | None = None) -> tuple[Floats, float]:
+    def solve(
+        self, other: Floats, alpha: float, reg: float, threads: int | None = None, ranks: Ranks = ALONE
+    ) -> tuple[Floats, float]:
         """Return all rows at their optimum.
 
         Args:
-            other: (n_columns, d) float32, Y.
+            other: (n_columns, d) float32, Y; the rank's own rows of it, of several ranks.
             alpha: additional confidence of an observation, at least 0.
             reg: ridge penalty, above 0.
             threads: number of threads; None for one a core.
+            ranks: each solves rows of its own; d x d numbers are summed, and Y is gathered.
 
         Returns:
             rows (n_rows, d) float32, and (1 + alpha) sum over observed of x.y: at the optimum the loss is
             (1 + alpha) n minus this, plus the other side's ridge.
         """
         with self._blas.limit(limits=1, user_api="blas"):
-            back = _whitener(other, reg)
-            whitened = np.concatenate([other @ back, np.zeros((1, self._d), np.float32)])
+            back = _whitener(other, reg, ranks)
+            whitened = np.concatenate([ranks.gather(other @ back), np.zeros((1, self._d), np.float32)])
             tables = {w: np.ascontiguousarray(whitened[:, :w]) for w in {b.width for b in self._blocks}}
             rows = np.zeros((self._n_rows, self._d), np.float32)
 
@@ -129,9 +133,9 @@ def _plan(
         yield _Block(rows, columns, width, mask)
 
 
-def _whitener(other: Floats, reg: float) -> Floats:
+def _whitener(other: Floats, reg: float, ranks: Ranks) -> Floats:
     """Return L^-T, upper triangular, for L L' = Y'Y + reg I."""
-    gram = (other.T @ other).astype(np.float64)
+    gram = ranks.sum(other.T @ other).astype(np.float64)
     gram.flat[:: len(gram) + 1] += reg
     return np.triu(np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
 

@@ -92,8 +92,8 @@ class _Decompositions:
 
     def _decomposed(self, train: Interactions, a: float, b: float, start: NDArray[np.float32] | None) -> _Factors:
         scaled = scaled_matrix(train, a, b)
-        _, s, v = truncated_svd(scaled, self._d, np.random.default_rng(self._seed), start)
-        return s, v, float(np.square(s).sum() / np.square(scaled.data).sum())
+        _, s, v = truncated_svd(scaled, self._d, np.random.default_rng(self._seed), start, train.ranks)
+        return s, v, float(np.square(s).sum() / train.ranks.sum(np.square(scaled.data).sum()))
 
 
 class SVDTrainer:
@@ -131,7 +131,7 @@ class SVDTrainer:
         return self.rows().with_history(self._train)
 
     def state(self) -> State:
-        return {"items": self._items.copy()}
+        return {"items": self._items[self._train.own_items].copy()}
 
     def restore(self, state: State) -> None:
         self._items = state["items"].copy()

@@ -209,6 +209,6 @@ def test_the_svd_is_computed_once_for_all_trainings(
 ) -> None:
     calls = []
     real = ials.truncated_svd
-    monkeypatch.setattr(ials, "truncated_svd", lambda *given: calls.append(1) or real(*given))
+    monkeypatch.setattr(ials, "truncated_svd", lambda *given, **how: calls.append(1) or real(*given, **how))
     train(interactions, backbone="ials", budget="30%", dimensions=8, threads=1, max_epochs=3)
     assert len(calls) == 1

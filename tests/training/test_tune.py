@@ -242,7 +242,7 @@ def test_without_optuna_the_extra_is_named(interactions: Interactions, monkeypat
 
 def test_it_takes_what_train_takes() -> None:
     known, of_train = ({name for param in of.params for name in param.opts} for of in (command, train_command))
-    assert of_train - known == {"--resume", "--overwrite"}
+    assert of_train - known == {"--resume", "--overwrite", "--processes"}
 
 
 def test_workers_judge_the_sizes_of_a_trials_search_and_change_nothing(interactions: Interactions) -> None:

@@ -187,16 +187,19 @@ def _drop_torn_line(path: Path, begins: bytes) -> None:
     drop_torn_line(path)
 
 
-def run_cell(cell: Cell, folder: Path, bundle: Path, *, verify: bool) -> dict[str, Any]:
+def run_cell(
+    cell: Cell, folder: Path, bundle: Path, *, verify: bool, interactions: Interactions | None = None
+) -> dict[str, Any]:
     """Train, export and evaluate one cell in this process; return its 'row' and the 'seconds' of each part.
 
     Args:
         folder: folder of the run, and of its checkpoint during training.
         bundle: the folder to export to.
+        interactions: the cell's data; None to load them.
 
     Raises as `train`, `export` and `evaluate` do; DataError if the data changed after the cell was planned.
     """
-    interactions = load_cell_data(cell)
+    interactions = load_cell_data(cell) if interactions is None else interactions
     if interactions.fingerprint() != cell.data_fingerprint:
         raise DataError(f"{cell.data} has changed since the grid was started; start it again")
     marks = [time.perf_counter()]

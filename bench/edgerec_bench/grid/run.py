@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,11 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgerec.errors import BenchError
+from edgerec.data import Interactions
+from edgerec.errors import BenchError, EdgeRecError, reason_of
 from edgerec.files import write_json
+from edgerec.methods.search.workers import pool
 from edgerec.training.fit import SELECTION
 from edgerec_bench.grid.plan import Cell, GridPlan
-from edgerec_bench.grid.rows import ANSWER, REQUEST, GridFile, Row, load_cell_data
+from edgerec_bench.grid.rows import ANSWER, REQUEST, GridFile, Row, load_cell_data, run_cell
 from edgerec_bench.record import now
 from edgerec_devices import Local
 from edgerec_devices.process import signal_name
@@ -75,7 +78,7 @@ def run_grid(
     plan: GridPlan,
     out: Path,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     verify: bool = True,
     bundles: Path | None = None,
     progress: Callable[[GridStatus], None] | None = None,
@@ -88,18 +91,23 @@ def run_grid(
 
     Args:
         out: the result file, JSON lines, finally sorted by key; rows of other plans stay in it.
-        workers: number of cells that run at a time.
+        workers: number of cells that run at a time, or a Ray cluster as 'ray://HOST:PORT' or 'ray' for one on this
+            machine, whose nodes get the data once. There an interrupted cell starts again.
         verify: compare every bundle with numpy.
         bundles: a folder in which to store the bundles of the cells that this call runs; None deletes them.
         progress: called many times a second.
         on_message: called with a line of text when data are downloaded.
 
     Raises:
-        BenchError: the plan has no cells; several workers and several threads are combined; `out` is damaged or in use.
+        BenchError: the plan has no cells; several workers and several threads, or a cluster and `bundles`, are
+            combined; `out` is damaged or in use.
+        WorkerError: the cluster does not answer, or was lost.
         UnsupportedError, BudgetError, DataError: a cell cannot be trained; raised before any training.
         StorageError: the file system refuses.
     """
-    if workers > 1 and plan.shared.threads > 1:
+    if isinstance(workers, str) and bundles is not None:
+        raise BenchError("the nodes of a cluster keep no bundles; leave --bundles out, or give --workers N")
+    if workers != 1 and plan.shared.threads > 1:
         raise BenchError(
             f"{workers} workers cannot be combined with {plan.shared.threads} threads per cell; give --workers 1, or "
             "set threads = 1 in the plan"
@@ -108,20 +116,24 @@ def run_grid(
     if not cells:
         why = "; ".join(notes) or "skip leaves out every combination of data, backbone, method, budget and precision"
         raise BenchError(f"the plan has no cells: {why}; give other values, or skip fewer")
-    cells = _identified(cells, on_message)
+    data = _loaded(cells, on_message)
+    prints = {name: interactions.fingerprint() for name, interactions in data.items()}
+    cells = [replace(cell, data_fingerprint=prints[cell.data]) for cell in cells]
     with GridFile(out) as file:
         scheduler = _Scheduler(cells, file, progress)
-        scheduler.run(lambda cell: _attempt(cell, plan, file, verify, bundles), workers)
+        if isinstance(workers, str):
+            scheduler.run_on_cluster(workers, data, verify)
+        else:
+            del data
+            scheduler.run(lambda cell: _attempt(cell, plan, file, verify, bundles), workers)
         file.sort()
         _tidy(file, cells)
         return GridResult(scheduler.rows(), scheduler.failures, notes)
 
 
-def _identified(cells: Sequence[Cell], on_message: OnMessage | None) -> list[Cell]:
-    """Add the fingerprints of the data to the cells. Data are downloaded here once, not by each cell."""
-    whose = {cell.data: cell for cell in cells}
-    prints = {data: load_cell_data(cell, on_message).fingerprint() for data, cell in whose.items()}
-    return [replace(cell, data_fingerprint=prints[cell.data]) for cell in cells]
+def _loaded(cells: Sequence[Cell], on_message: OnMessage | None) -> dict[str, Interactions]:
+    """Return the data of the cells by name. They are downloaded here once, not by each cell."""
+    return {name: load_cell_data(cell, on_message) for name, cell in {cell.data: cell for cell in cells}.items()}
 
 
 def _tidy(file: GridFile, cells: Sequence[Cell]) -> None:
@@ -175,15 +187,7 @@ class _Attempt:
             self._process.kill()
 
     def timing(self) -> dict[str, Any]:
-        """Return what varies between attempts: seconds, failure, machine and time."""
-        return {
-            "key": self.cell.key,
-            "failure": self.failure,
-            "seconds": round(time.perf_counter() - self._started, 3),
-            "parts": self.answer.get("seconds", {}),
-            "ended": now(),
-            "machine": Local().info(),
-        }
+        return _timing(self.cell, self.answer, self.failure, self._started)
 
     def _reason(self, late: bool) -> str | None:
         status = self._process.returncode
@@ -201,6 +205,44 @@ def _attempt(cell: Cell, plan: GridPlan, file: GridFile, verify: bool, bundles: 
     folder = file.work / cell.folder_name
     bundle = folder / "bundle" if bundles is None else bundles / cell.folder_name
     return _Attempt(cell, folder, {"verify": verify, "bundle": str(bundle)}, plan.timeout_minutes)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The outcome of a cell on a node of a cluster; the same attributes as those of an ended attempt."""
+
+    cell: Cell
+    answer: dict[str, Any]
+    failure: str | None
+    record: dict[str, Any]
+
+    def timing(self) -> dict[str, Any]:
+        return self.record
+
+
+def _run_on_node(shared: tuple[dict[str, Interactions], bool], cell: Cell) -> _Outcome:
+    """Compute a cell in this process of a cluster, in a temporary folder."""
+    started, (data, verify) = time.perf_counter(), shared
+    answer, failure = dict[str, Any](), None
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        try:
+            answer = run_cell(cell, folder, folder / "bundle", verify=verify, interactions=data[cell.data])
+        except EdgeRecError as error:
+            failure = reason_of(error)
+    return _Outcome(cell, answer, failure, _timing(cell, answer, failure, started))
+
+
+def _timing(cell: Cell, answer: dict[str, Any], failure: str | None, started: float) -> dict[str, Any]:
+    """Return what varies between attempts: seconds, failure, machine and time."""
+    return {
+        "key": cell.key,
+        "failure": failure,
+        "seconds": round(time.perf_counter() - started, 3),
+        "parts": answer.get("seconds", {}),
+        "ended": now(),
+        "machine": Local().info(),
+    }
 
 
 class _Scheduler:
@@ -236,7 +278,17 @@ class _Scheduler:
             for attempt in running:
                 attempt.stop()
 
-    def _record(self, attempt: _Attempt) -> None:
+    def run_on_cluster(self, address: str, data: dict[str, Interactions], verify: bool) -> None:
+        """Run the cells that are missing from the file on a Ray cluster. Raises WorkerError, MissingExtraError."""
+        missing = [cell for cell in self._cells if cell.key not in self._file.rows]
+        if missing:
+            with pool(address, _run_on_node, (data, verify)) as nodes:
+                self._show(())
+                for _, outcome in nodes.answers(missing):
+                    self._record(outcome)
+                    self._show(())
+
+    def _record(self, attempt: _Attempt | _Outcome) -> None:
         self._file.note(attempt.timing())
         if attempt.failure is None:
             self._file.add(attempt.answer["row"])
@@ -244,7 +296,7 @@ class _Scheduler:
         else:
             self.failures[attempt.cell.name] = attempt.failure
 
-    def _show(self, running: Sequence[_Attempt]) -> None:
+    def _show(self, running: Sequence[_Attempt | _Outcome]) -> None:
         if self._progress is not None:
             rows = self.rows()
             scores = [(row["key"].rpartition("@")[0], row["metrics"]["bundle"][SELECTION]) for row in rows]

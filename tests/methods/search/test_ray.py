@@ -13,8 +13,9 @@ import pytest
 
 from edgerec.api import train
 from edgerec.data import synthetic
-from edgerec.errors import DataError, WorkerError
+from edgerec.errors import BenchError, DataError, WorkerError
 from edgerec.methods.search.workers import pool
+from edgerec_bench.grid import GridPlan, run_grid
 from tests.methods.search.tasks import met, product, refuse, stumble
 
 if os.environ.get("CI") != "true":
@@ -35,14 +36,17 @@ def cluster() -> Iterator[str]:
         port = free.getsockname()[1]
     small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
     environment = pytest.MonkeyPatch()
-    environment.setenv("PYTHONPATH", str(ROOT))  # where the nodes find these tests' functions
+    # Where the nodes find these tests' functions.
+    environment.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     # The head forks a server for each client, and gRPC's handlers of forks race there: ray-project/ray#63202.
     environment.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
     made = Cluster(initialize_head=True, head_node_args={**small, "ray_client_server_port": port})
     try:
         made.add_node(**small)
         made.wait_for_nodes(timeout=60)
-        yield f"ray://127.0.0.1:{port}"
+        address = f"ray://127.0.0.1:{port}"
+        with pool(address, product, 1):  # the pools of the tests share its connection, and the cluster's processes
+            yield address
     finally:
         made.shutdown()
         environment.undo()
@@ -81,6 +85,24 @@ def test_a_search_on_a_cluster_is_the_search_without(cluster: str) -> None:
     there, here = train(data, workers=cluster, **wanted), train(data, **wanted)
     assert there.history == here.history
     assert np.array_equal(there.items.dense(), here.items.dense())
+
+
+def test_a_grid_on_a_cluster_has_the_rows_of_one_without(cluster: str, tmp_path: Path) -> None:
+    """To the bit, as rows hold nothing that varies between calls."""
+    data = synthetic(n_users=40, n_items=30, n=500, seed=1)
+    pairs = zip(data.user_rows().tolist(), data.indices.tolist(), strict=True)
+    source = tmp_path / "data.csv"
+    source.write_text("\n".join(["user_id,item_id", *(f"{user},{item}" for user, item in pairs)]))
+    plan = GridPlan.parse(
+        {"data": str(source), "backbone": "svd", "method": ["dense", "uniform"], "budget": "50%", "dimensions": 4}
+    )
+    there = run_grid(plan, tmp_path / "there.jsonl", workers=cluster, verify=False)
+    here = run_grid(plan, tmp_path / "here.jsonl", verify=False)
+    assert not there.failures
+    assert there.rows == here.rows
+    assert len(there.rows) == 2
+    with pytest.raises(BenchError, match="leave --bundles out"):
+        run_grid(plan, tmp_path / "there.jsonl", workers=cluster, bundles=tmp_path)
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:

@@ -1,0 +1,1 @@
+"""Training in several processes: their ranks (`gloo`), what they send (`traffic`), and their start (`launch`)."""
