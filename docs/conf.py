@@ -44,6 +44,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_extra_path = ["extra"]
 html_show_sphinx = False
+html_show_sourcelink = False  # llms.txt leads to the sources
 
 myst_enable_extensions = ["colon_fence", "attrs_inline", "html_image"]
 myst_heading_anchors = 6

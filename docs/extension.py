@@ -1,4 +1,4 @@
-"""Parts of the site beyond the pages: their order, links to folders, and llms.txt."""
+"""Parts of the site beyond the pages: their order, links to folders, the front page's recommender, and llms.txt."""
 
 from __future__ import annotations
 
@@ -6,20 +6,52 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
+from docs.live import live_script
+
 ROOT = Path(__file__).parents[1]
+LIVE = "live-data.js"
 _LINK = re.compile(r"(\[[^]]*\])\((?!https?:|mailto:|#)([^)\s#]+)([^)\s]*)\)")
+
+
+_ACCESSIBLE = (
+    ('<p class="caption" role="heading">', '<p class="caption" role="heading" aria-level="2">'),
+    ('<aside class="sidebar-drawer">', '<aside class="sidebar-drawer" aria-label="Pages">'),
+    ('<aside class="toc-drawer">', '<aside class="toc-drawer" aria-label="Headings">'),
+    # What scrolls sideways on a narrow screen can be scrolled by the keyboard.
+    ("<pre>", '<pre tabindex="0">'),
+    ('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),
+)
+"""Attributes that furo and Sphinx leave out, and axe-core demands."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the site's parts with Sphinx."""
+    app.connect("builder-inited", _begin)
     app.connect("source-read", _read)
+    app.connect("html-page-context", _scripts)
     app.connect("build-finished", _finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _begin(app: Sphinx) -> None:
+    """Train and write the recommender of the front page, if none is in the output yet."""
+    place = Path(app.outdir) / "_static" / LIVE
+    if app.builder.name == "html" and not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(live_script())
+
+
+def _scripts(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: nodes.document | None) -> None:
+    """Load the recommender on the front page alone."""
+    if name == app.config.root_doc:
+        app.add_js_file(LIVE, loading_method="defer")
+        app.add_js_file("live.js", loading_method="defer")
 
 
 def _read(app: Sphinx, name: str, source: list[str]) -> None:
@@ -49,9 +81,15 @@ def _toctrees(index: str) -> Iterator[str]:
 
 
 def _finish(app: Sphinx, error: Exception | None) -> None:
-    """Write llms.txt: for programs that read, every page's Markdown and its first paragraph."""
+    """Complete the pages for keyboards and screen readers, and write llms.txt: for programs that read, every page's
+    Markdown and its first paragraph."""
     if error is not None or app.builder.name != "html":
         return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text()
+        for before, after in _ACCESSIBLE:
+            text = text.replace(before, after)
+        path.write_text(text)
     lines = ["# EdgeRec", "", f"> {_paragraph(app, 'README')}"]
     for section, pages in _sections(app):
         lines += ["", f"## {section}", ""]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +14,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from sphinx.util.inventory import InventoryFile
 
+from edgerec.runtime import Recommender
+from tests.devices.chrome import chrome
+from tests.devices.web import need_programs
+from tests.docs.look import LIVE, faults
 from tests.docs.test_docs import ROOT
 
 LOADED = {"script", "img", "iframe", "source", "video", "audio", "embed", "object"}
@@ -87,3 +93,26 @@ def test_programs_find_the_pages_and_the_names(site: Path) -> None:
     assert {"edgerec.fit", "edgerec.Recommender.recommend", "edgerec_export.export"} <= inventory.data.keys() | {
         name for names in inventory.data.values() for name in names
     }
+
+
+def test_pages_open_from_disk_without_a_fault_and_the_first_one_recommends(site: Path, tmp_path: Path) -> None:
+    """The whole site is looked at by `python -m tests.docs.look build/site`."""
+    need_programs("chromium", "npm")
+    content = json.loads((site / "_static" / "live-data.js").read_text().partition(" = ")[2].removesuffix(";\n"))
+    for name, text in content["bundle"].items():
+        (tmp_path / name).write_bytes(base64.b64decode(text))
+    model = Recommender.load(tmp_path)
+    with chrome() as browser:
+        for name, size in (("index", "desktop"), ("index", "phone-dark"), ("guide/export", "phone")):
+            assert not list(faults(browser, site / "docs" / f"{name}.html", size))
+        page = browser.open((site / "docs" / "index.html").as_uri())
+        page.until(LIVE)
+        page.click(f"[data-item={content['start'][2]}]")
+        best = [model.title(item) for item, _ in model.recommend(history=[content["start"][2]], k=6)]
+        page.until(
+            f"JSON.stringify([...document.querySelectorAll('.live-best button')].map((one) => one.textContent))"
+            f" === {json.dumps(json.dumps(best, separators=(',', ':'), ensure_ascii=False))}"
+        )
+        assert page.js("document.getElementById('live-requests').textContent") == "0"
+        page.go((site / "search.html").as_uri() + "?q=rollback")
+        page.until("document.querySelectorAll('ul.search li a').length > 1")
