@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from docs.films.generate import ratings
+from docs.pictures import concepts, layouts
 from edgerec.budget import format_bytes
 from edgerec.cli.app import run
 from edgerec_bench.result.file import read_results
@@ -36,6 +37,13 @@ def run_all(page: str, **replaced: str) -> None:
 
 def test_the_films_are_those_of_their_program() -> None:
     assert gzip.decompress(FILMS.read_bytes()).decode() == ratings()
+
+
+def test_the_pictures_are_those_of_their_programs(tmp_path: Path) -> None:
+    layouts.main(tmp_path)
+    concepts.main([str(tmp_path)])
+    stored = {path.name: path.read_text() for path in (ROOT / "docs" / "pictures").glob("*.svg")}
+    assert stored == {path.name: path.read_text() for path in tmp_path.iterdir()}
 
 
 @pytest.mark.slow
