@@ -44,11 +44,15 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_extra_path = ["extra"]
 html_show_sphinx = False
+html_show_copyright = False
 html_show_sourcelink = False  # llms.txt leads to the sources
 
 myst_enable_extensions = ["colon_fence", "attrs_inline", "html_image"]
 myst_heading_anchors = 6
-nb_execution_mode = "off"
+nb_execution_mode = "cache"  # executed again only after a change
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
