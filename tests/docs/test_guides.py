@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from edgerec.budget import format_bytes
 from edgerec.cli.app import run
 from edgerec_bench.result.file import read_results
 from edgerec_bench.result.scale import ScaleResult, scale_rows
+from edgerec_devices.web import files as web_files
+from tests.devices.web import films, need_programs
 from tests.docs.test_docs import ROOT, STREAMS, blocks, rows_of
 
 GUIDE = ROOT / "docs" / "guide"
@@ -111,3 +115,75 @@ def test_the_advice_on_methods_rests_on_the_results() -> None:
     assert f"best mean in {sum(lead['ahead'] for lead in sparse)} of {len(sparse)} cells" in page
     gains = {row[1]: row[4] for row in rows_of("streams-ml-1m", STREAMS) if row[0] == "10%"}
     assert f"10%: {gains['scall']} over equal sizes | `popularity`: {gains['popularity']} |" in page
+
+
+def test_the_first_pages_programs_recommend_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That in Java is among the tests of Android's library."""
+    need_programs("node")
+    monkeypatch.chdir(tmp_path)
+    films(tmp_path).rename("app.bundle")
+    index = (ROOT / "docs" / "index.md").read_text().replace("50, 181", "50, 81")  # of a hundred films
+    (in_python,), (in_javascript,) = (blocks(index, language) for language in ("python", "js"))
+    exec(in_python, {})
+    expected = capsys.readouterr().out.splitlines()
+    library = tmp_path / "node_modules" / "edgerec"
+    shutil.copytree(web_files.DIST, library / "dist")
+    shutil.copy(ROOT / "devices" / "web" / "package.json", library)
+    Path("program.mjs").write_text(in_javascript)
+    done = subprocess.run(["node", "program.mjs"], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    titles = [line.rpartition(" ")[0] for line in done.stdout.splitlines()]
+    assert titles == [line.rpartition(" ")[0] for line in expected]
+    assert len(titles) == 10
+
+
+@pytest.mark.slow
+def test_the_programs_of_fit_and_of_devices_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orders.csv").write_bytes(gzip.decompress(FILMS.read_bytes()))
+    (fitting,), (benching,) = (blocks((GUIDE / page).read_text(), "python") for page in ("fit.md", "devices.md"))
+    exec(fitting.replace("minutes=10", "trials=1"), {})
+    (tmp_path / "app.bundle").rename("films.bundle")
+    exec(benching, {})
+    assert all(float(line.split()[-1]) > 0 for line in capsys.readouterr().out.splitlines())
+
+
+RUN = {
+    "README.md": ["python: tests/docs/test_docs.py"],
+    "docs/index.md": [
+        "java: tests/devices/android/test_java.py",
+        "js: tests/docs/test_guides.py",
+        "python: tests/docs/test_guides.py",
+    ],
+    "docs/guide/android-apps.md": ["java: tests/devices/android/test_java.py"],
+    "docs/guide/devices.md": ["python: tests/docs/test_guides.py"],
+    "docs/guide/embeddings.md": ["python: tests/docs/test_guides.py"],
+    "docs/guide/fit.md": ["python: tests/docs/test_guides.py"],
+    "docs/guide/gateway.md": ["js: tests/serve/interop/test_gateway_page.py"],
+    "docs/guide/grid.md": ["python: tests/bench/test_grid.py"],
+    "docs/guide/javascript.md": ["js: tests/docs/test_javascript_page.py"],
+    "docs/guide/no-users.md": ["python: tests/docs/test_docs.py"],
+    "docs/guide/python.md": ["python: tests/docs/test_python.py"],
+    "docs/guide/streams.md": ["python: tests/docs/test_streams_page.py"],
+    "docs/guide/train.md": ["python: tests/docs/test_docs.py"],
+    "docs/guide/updates.md": ["python: tests/docs/test_updates.py"],
+    "docs/reference/results.md": ["python: tests/bench/test_schema.py"],
+}
+"""Pages with programs, and the tests that run them. A block of `py` is one that no test can run; commands are read by
+test_commands.py, and cells of notebooks run when the site is built."""
+
+
+def test_every_page_with_programs_has_a_test_that_runs_them() -> None:
+    found: dict[str, list[str]] = {}
+    for path in sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")]):
+        languages = sorted(set(re.findall(r"^ *```(python|js|java)$", path.read_text(), re.MULTILINE)))
+        if languages:
+            found[path.relative_to(ROOT).as_posix()] = languages
+    assert {page: [line.partition(":")[0] for line in lines] for page, lines in RUN.items()} == found
+    for page, lines in RUN.items():
+        for line in lines:
+            assert Path(page).name in (ROOT / line.partition(": ")[2]).read_text(), line
