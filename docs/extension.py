@@ -41,9 +41,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def _begin(app: Sphinx) -> None:
-    """Train and write the recommender of the front page, if none is in the output yet."""
+    """Train and write the recommender of the front page, if none is in the output, or one of older files."""
     place = Path(app.outdir) / "_static" / LIVE
-    if app.builder.name == "html" and not place.exists():
+    if app.builder.name != "html":
+        return
+    newest = max(path.stat().st_mtime for path in (*(ROOT / "docs").glob("films/*"), ROOT / "docs" / "live.py"))
+    if not place.exists() or place.stat().st_mtime < newest:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(live_script())
 
