@@ -57,7 +57,6 @@ nb_merge_streams = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 default_role = "code"  # `name` in docstrings
-python_maximum_signature_line_length = 88
 
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True

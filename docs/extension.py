@@ -26,6 +26,7 @@ _ACCESSIBLE = (
     # What scrolls sideways on a narrow screen can be scrolled by the keyboard.
     ("<pre>", '<pre tabindex="0">'),
     ('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),
+    ('<div id="search-results"></div>', '<h1>Search</h1>\n<div id="search-results" class="found"></div>'),
     ('<th class="head"><p></p></th>', '<td class="head"></td>'),
 )
 """Corrections of what furo, Sphinx and Markdown's tables write; axe-core demands them."""
