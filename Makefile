@@ -2,6 +2,7 @@
 # make test    set up, then the tests of a contributor: everything but what is marked slow
 # make test-all  set up, then every test
 # make check   set up, then format, lint, types, layers, vocabulary and workflows
+# make docs    set up, then the documentation as a site in build/site: open build/site/index.html
 # make dist    set up, then what a release publishes, into dist/
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 # dev,peers,ray to test and measure the other libraries too, and searches on a cluster
 EXTRAS ?= dev
 
-.PHONY: setup demo test test-all check dist format clean
+.PHONY: setup demo docs test test-all check dist format clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +22,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	PATH="$(abspath $(BIN)):$$PATH" bash bench/demo.sh demo
+
+docs: setup
+	$(BIN)/python -m sphinx --fail-on-warning --quiet -c docs -d build/doctrees . build/site
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"

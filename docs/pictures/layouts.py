@@ -1,6 +1,6 @@
 """Draw the pictures of docs/reference/layouts.md: one small table as each layout stores it.
 
-usage: python docs/pictures/layouts.py [FOLDER]
+usage: python docs/pictures/layouts.py [FOLDER]   (concepts.py draws the others)
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def load_data(
 
     Args:
         name_or_path: one of `named_sets()`, 'synthetic:USERSxITEMSxINTERACTIONS' (optionally with '@SEED'), a path,
-            several paths between commas, or a pattern of paths such as 'events/*.parquet'.
+            several paths between commas, or a pattern of paths such as `events/*.parquet`.
         cache: folder of sets; by default $EDGEREC_DATA, else edgerec/data in the user's cache folder.
         mirror: base URL that replaces the official hosts, with the same paths; by default $EDGEREC_MIRROR.
         encoding, columns, where, min_rating: how files are read, as in `read`.

@@ -57,7 +57,8 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", DOCS, ids=name)
 def test_a_page_opens_with_a_title_and_a_paragraph_for_its_reader(page: Path) -> None:
-    title, _, rest = page.read_text().partition("\n\n")
+    text = re.sub(r"\A---\n.*?\n---\n\n", "", page.read_text(), flags=re.DOTALL)  # of a notebook
+    title, _, rest = text.partition("\n\n")
     assert re.fullmatch(r"# \S.*", title)
     paragraph = rest.lstrip("\n").partition("\n\n")[0]
     assert not paragraph.startswith(NO_PARAGRAPH)

@@ -160,6 +160,24 @@ def test_the_program_of_the_documentation(java: list[str], tmp_path: Path) -> No
     assert not list((tmp_path / "private").iterdir())
 
 
+def test_the_lines_of_the_sites_first_page(java: list[str], tmp_path: Path) -> None:
+    (lines,) = re.findall(r"```java\n(.*?)```", (PAGE.parents[1] / "index.md").read_text(), re.DOTALL)
+    lines = lines.replace("50, 181", "50, 81")  # of a hundred films
+    main = f"public static void main(String[] arguments) {{\n{lines}}}"
+    code = f"import java.io.File;\nimport java.util.Arrays;\nimport org.edgerec.*;\npublic class First {{ {main} }}\n"
+    (tmp_path / "First.java").write_text(code)
+    classes = java[java.index("-cp") + 1]
+    compiled(tmp_path, [tmp_path / "First.java"], "-cp", classes)
+    films(tmp_path).rename(tmp_path / "app.bundle")
+    done = subprocess.run(
+        [*java[:-1], f"{classes}:{tmp_path}", "First"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    model = Recommender.load(tmp_path / "app.bundle")
+    titles = [model.title(item) for item, _ in model.recommend(history=[50, 81], k=10)]
+    assert [line.rpartition(" ")[0] for line in done.stdout.splitlines()] == titles
+
+
 def test_the_example_compiles(library: Path, tmp_path: Path) -> None:
     """Against signatures of Android's framework (stubs/README.md): whether it runs, only a phone tells."""
     options = ("--release", "8", "-cp", str(library), "-sourcepath", str(HERE / "stubs"))
