@@ -244,8 +244,9 @@ def manifest_bytes(folder: Path, name: str = FILE_NAME) -> bytes:
             f"{folder} is a file, and this takes a bundle's folder; write that of a bundle in one file: edgerec unpack"
         ) from None
     except FileNotFoundError:
+        missing = f"there is no {name} in it" if folder.exists() else "it does not exist"
         raise BundleError(
-            f"{folder} is no bundle: there is no {name} in it; make one with 'edgerec export RUN --out {folder}'"
+            f"{folder} is no bundle: {missing}; make one with 'edgerec export RUN --out {folder}'"
         ) from None
     except OSError as error:
         unreadable(path, error)

@@ -175,7 +175,10 @@ class Ranker:
         self, items: ArrayLike, k: int, *, exclude: ArrayLike | None = None, allow: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if not self.bundle.has_graph("similar"):
-            raise RequestError("this bundle has no 'similar' graph: it was exported without, or had no room for it")
+            raise RequestError(
+                "this bundle has no 'similar' graph: it was exported without, or had no room for it; "
+                "export it with --similar"
+            )
         number, rows = self._number(k), rows_of(items, "items", "item", self.n_items, ("B",), padded=False)
         gone = rows[:, None]
         if exclude is not None:

@@ -238,7 +238,8 @@ def _read_json(folder: Path) -> dict[str, Any]:
     if (content := read_if_there(path)) is None:
         if any((folder / name).exists() for name in (CHECKPOINT, SEARCH)):
             raise RunError(f"the run in {folder} is unfinished; give its 'edgerec train' command again with --resume")
-        raise RunError(f"{folder} is no run: there is no {FILE_NAME} in it; make one with 'edgerec train'")
+        missing = f"there is no {FILE_NAME} in it" if folder.exists() else "it does not exist"
+        raise RunError(f"{folder} is no run: {missing}; make one with 'edgerec train'")
     try:
         fields = parse_json(content)
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:

@@ -154,9 +154,8 @@ def _notes(results: Sequence[Result], base: Result, other: Result, change: float
             yield f"It is the smallest of the {len(results)} bundles with the quality of {base.bundle.name}."
     elif changed:
         names = " and ".join(one.bundle.name for one in changed)
-        command = (
-            f"edgerec evaluate {base.bundle.name} {other.bundle.name} --data {other.bundle.about.get('data', 'DATA')}"
-        )
+        data = f", where DATA is {other.bundle.about['data']}" if "data" in other.bundle.about else ""
+        command = f"edgerec evaluate {base.bundle.name} {other.bundle.name} --data DATA{data}"
         yield f"Export rounded or shortened the trained tables of {names}. Measure it with: {command}"
     elif all(one.bundle.metric(METRIC) is not None for one in (base, other)):
         yield "They were tested on different data or splits, so that their quality cannot be compared."

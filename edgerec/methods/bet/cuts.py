@@ -3,7 +3,8 @@
 As in `search.py` an action sets the sizes of the whole table and meets the budget by construction. Ours here: it sets
 the bits of the rows too, and the two settings of the SVD that need no decomposition; actions are evaluated instead of
 predicted, on a sample of users and one half of their validation items; the best are compared on the other half by all
-users, and the best of these are trained in full. After random actions most are near one of the best so far.
+users, and the best of these are trained in full. Rules come first, then random actions, and then most are near one of
+the best so far.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from edgerec.training import FitResult, Start, Step
 FREQUENCY, _LARGEST_POWER = "frequency", 4.0
 """The family of sizes in proportion to a power of the number of interactions, and the largest power."""
 _MOST_FAMILIES = {**{name: most for name, (_, most) in FAMILIES.items()}, FREQUENCY: _LARGEST_POWER}
+_RULES = (0.0, 0.25, 0.5, 1.0, 2.0)
+"""Powers of the first actions, which are the rules that a search is compared with."""
 _TINY = 1e-280
 """The smallest weight, since weights must be positive."""
 _PARENTS = 15
@@ -49,7 +52,8 @@ class CutConfig:
 
     Attributes:
         actions: number of actions that are evaluated.
-        random: share of them that is drawn at random; the others are near one of the best so far.
+        random: share of them, after the rules by popularity, that is drawn at random; the others are near one of the
+            best so far.
         users: number of users on whose first half of validation items an action is evaluated.
         widths: maximum number of distinct sizes; each is a block of the exported graph.
         finalists: number of the best actions that are compared on the second half.
@@ -216,10 +220,15 @@ class CutSampler:
         moved = float(np.clip(rng.normal(value, by * deviation), least, most))
         return value if name in self.given else moved
 
-    def uniform(self, bits: int | None) -> CutAction:
-        """Return the action of one size for all rows."""
+    def rules(self) -> list[CutAction]:
+        """Return the actions of sizes in proportion to a power of frequency, in each number of bits."""
+        return [self.rule(bits, power) for power in _RULES for bits in self.bits or (None,)]
+
+    def rule(self, bits: int | None, power: float = 0.0) -> CutAction:
+        """Return the action of sizes in proportion to a power of frequency; of one size for all rows with 0."""
         shares = tuple(float(bits is not None and one <= bits) for one in self.bits[:-1])
-        return CutAction(FREQUENCY, 0.0, 1, shares, self.settings["power"], self.settings["c"])
+        widths = len(self.totals) if power else 1
+        return CutAction(FREQUENCY, power, widths, shares, self.settings["power"], self.settings["c"])
 
     def cut(self, action: CutAction) -> Cut:
         """Return the sizes and bits of an action: at most the bytes of its number of widths."""
@@ -324,18 +333,21 @@ class BETOnSVD(Method):
         finalists = [(ranked[number], cuts[number]) for number in best]
         if config.include_uniform_baseline:
             for bits in job.row_bits or (None,):
-                action = sampler.uniform(bits)
+                action = sampler.rule(bits)
                 finalists.append((_entry(history, action, sampler.cut(action), job), sampler.cut(action)))
         return _trained(job, finalists, history, settings)
 
 
 def _search(job: Job, config: CutConfig, sampler: CutSampler, evaluator: CutEvaluator, history: SearchHistory) -> None:
     """Evaluate actions until the history has all."""
-    full, n_random = None, max(int(config.random * config.actions), 1)
+    rules = sampler.rules()[: config.actions]
+    full, n_random = None, max(int(config.random * (config.actions - len(rules))), 1)
     for number in range(len(history.evaluated), config.actions):
         full = evaluator.evaluate(None) if full is None else full
         started, rng = time.perf_counter(), np.random.default_rng([job.seed, _DRAWS, number])
-        if number < n_random:
+        if number < len(rules):
+            action, strategy = rules[number], "rule"
+        elif number < len(rules) + n_random:
             action, strategy = sampler.draw(rng), "random"
         else:
             best = sorted(history.evaluated, key=lambda entry: -entry["fitness"])[:_PARENTS]

@@ -52,6 +52,12 @@ def cluster() -> Iterator[str]:
         environment.undo()
 
 
+def test_a_cluster_that_is_not_there_is_named() -> None:
+    """Before the connection that the others share."""
+    with pytest.raises(WorkerError, match="ray start --head"):
+        pool("ray://127.0.0.1:1", product, 1)
+
+
 def test_both_nodes_work_at_once(cluster: str, tmp_path: Path) -> None:
     with pool(cluster, met, tmp_path) as workers:
         assert len({answer for _, answer in workers.answers(range(2))}) == 2
@@ -103,8 +109,3 @@ def test_a_grid_on_a_cluster_has_the_rows_of_one_without(cluster: str, tmp_path:
     assert len(there.rows) == 2
     with pytest.raises(BenchError, match="leave --bundles out"):
         run_grid(plan, tmp_path / "there.jsonl", workers=cluster, bundles=tmp_path)
-
-
-def test_a_cluster_that_is_not_there_is_named() -> None:
-    with pytest.raises(WorkerError, match="ray start --head"):
-        pool("ray://127.0.0.1:1", product, 1)
