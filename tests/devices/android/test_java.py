@@ -103,6 +103,12 @@ def test_bundles_in_one_file_and_rollback_indices(java: list[str], tmp_path: Pat
     assert ran(java, "Packed", FOLDER, tmp_path, "1") == "all is unpacked or refused"
 
 
+def test_an_app_without_onnxruntimes_library_is_told_so(java: list[str], tmp_path: Path) -> None:
+    elsewhere = [f"-Donnxruntime.native.path={tmp_path}" if "native.path" in word else word for word in java]
+    told = ran(elsewhere, "WithoutLibrary", FOLDER / "bundles" / "bitmask-fp16-ials")
+    assert "depend on com.microsoft.onnxruntime:onnxruntime-android" in told
+
+
 @pytest.mark.slow
 def test_what_apps_rely_on(java: list[str], tmp_path: Path) -> None:
     large = large_bundle(tmp_path)

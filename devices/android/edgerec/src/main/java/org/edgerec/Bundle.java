@@ -116,7 +116,14 @@ final class Bundle {
         } catch (ReflectiveOperationException elsewhere) {
             // Not Android: the user sets the environment.
         }
-        OrtEnvironment environment = OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
+        OrtEnvironment environment;
+        try {
+            environment = OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
+        } catch (LinkageError missing) {
+            throw new MissingException("onnxruntime's library is not among the app's; depend on "
+                    + "com.microsoft.onnxruntime:onnxruntime-android, elsewhere on :onnxruntime, and keep the libraries"
+                    + " of this device's ABI", missing);
+        }
         try {
             environment.setTelemetry(false);
         } catch (OrtException none) {
