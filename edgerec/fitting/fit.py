@@ -283,7 +283,8 @@ def finish(
     """Train the best recipe on all training data, export it, and measure it on the test part."""
     study, limits = search.study, search.limits
     recipe, variant = study.trials[best.trial].recipe, best.bundle.variant
-    search.show(f"training {recipe.name} on all training data")
+    doing = f"training {recipe.name} on all training data"
+    search.show(doing, note=doing)
     run = search.train(recipe, interactions, spec, search.folder / "final")
     search.show("exporting")
     done = export(

@@ -292,7 +292,8 @@ class Search:
         """Repeat a trial on another split, and record it. Raises OutOfTimeError."""
         recipe, started, place = self.study.trials[number].recipe, time.monotonic(), self.folder / "trial"
         before = self.best()
-        self.show(f"{recipe.name}, split {split + 1}")
+        name = f"{recipe.name}, split {split + 1}"
+        self.show(name)
         spec = replace(self._spec, seed=self._spec.seed + split)
         test = ValidationTest.of(self._data, spec, self._sample_users)
         try:
@@ -308,6 +309,8 @@ class Search:
             shutil.rmtree(self.folder / "best", ignore_errors=True)
         self.study.save(self.folder)
         shutil.rmtree(place, ignore_errors=True)
+        found = f"{self.study.metric} {max(map(self.study.score, bundles)):.4f}" if bundles else "no bundle"
+        self.show(name, note=f"repeated: {name}, {self.study.repeats[-1].seconds:.1f} s, {found}")
 
     def _tried(
         self,
