@@ -28,7 +28,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = (sys.executable, "-m", "build", "--no-isolation")
 NPM_PARTS = ("LICENSE", "devices/web", "devices/edgerec_devices/web/dist", "edgerec/runtime/bundle-spec.json")
-"""Of which `npm pack` makes the package; paths in the repository."""
+"""What the npm package is made of, as paths in the repository."""
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:

@@ -133,36 +133,21 @@ def train_request(
     interactions: Interactions,
     request: TrainRequest,
     *,
+    ranks: Ranks = ALONE,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     workers: Workers = None,
 ) -> Run:
-    """Train the tables of a checked request; the other arguments and the errors are those of `train`."""
-    return train_on_rank(
-        interactions, request, ALONE, out=out, resume=resume, overwrite=overwrite, progress=progress, workers=workers
-    )
+    """Train the tables of a checked request; the other arguments and the errors are those of `train`.
 
+    Args:
+        ranks: the processes that train together, which all call this. Each has its users of the interactions, which all
+            of them open, and writes its part of a checkpoint to `out`. The run is written and returned by rank 0; those
+            of the others have the tables' rows of their users alone.
 
-def train_on_rank(
-    interactions: Interactions,
-    request: TrainRequest,
-    ranks: Ranks,
-    *,
-    out: str | Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    workers: Workers = None,
-) -> Run:
-    """Train the tables of a checked request in one of several processes, which all call this.
-
-    Each has its users of the interactions, which all of them open, and writes its part of a checkpoint to `out`. The
-    run is written and returned by rank 0; those of the others have the tables' rows of their users alone.
-
-    The other arguments and the errors are those of `train`; UnsupportedError for a backbone or a method that trains in
-    one process only.
+    Raises UnsupportedError for a backbone or a method that trains in one process only.
     """
     check_workers(request, workers)
     check_ranks(request, ranks)

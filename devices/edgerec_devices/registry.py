@@ -15,8 +15,15 @@ from edgerec_devices.web import browser, node, wasm
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        *(local.KIND, kernel.KIND, ssh.KIND, arm64.KIND, cortex_m.KIND),
-        *(adb.KIND, browser.KIND, node.KIND, wasm.KIND),
+        local.KIND,
+        kernel.KIND,
+        ssh.KIND,
+        arm64.KIND,
+        cortex_m.KIND,
+        adb.KIND,
+        browser.KIND,
+        node.KIND,
+        wasm.KIND,
     )
 }
 

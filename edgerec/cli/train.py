@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgerec.api import train_on_rank
+from edgerec.api import train_request
 from edgerec.budget import format_bytes
 from edgerec.cli.help import Command, option
 from edgerec.cli.options import FOLDER, data_argument, data_inputs, data_options, load, warn_if_nothing_to_resume
@@ -106,10 +106,10 @@ def command(
             request = replace(request, options=replace(request.options, threads=threads_of_rank()))
         bar = step_bar() if ranks.rank == 0 else nullcontext()
         with resumable(how_to_resume) if ranks.count == 1 else nullcontext(), bar as progress:
-            run = train_on_rank(
+            run = train_request(
                 interactions,
                 request,
-                ranks,
+                ranks=ranks,
                 out=out,
                 resume=resume,
                 overwrite=overwrite,

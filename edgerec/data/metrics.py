@@ -134,10 +134,8 @@ def metrics_of_users(
     n = ranks.total(int(np.count_nonzero(has_test[rows])))
     if not n:
         raise DataError("no ranked user has a test item: there is nothing to measure")
-    population, shown = (
-        ranks.total(int(np.count_nonzero(has_test))),
-        {k: ranks.sum(counts) for k, counts in shown.items()},
-    )
+    population = ranks.total(int(np.count_nonzero(has_test)))
+    shown = {k: ranks.sum(counts) for k, counts in shown.items()}
     result = {}
     for k in ks:
         for name in (f"recall@{k}", f"ndcg@{k}"):

@@ -1,4 +1,4 @@
-"""What a release publishes, as `make dist` builds it: equal to the byte, complete, and shown as it should be."""
+"""`make dist` builds the same bytes twice, and packages that are complete, with pages that render."""
 
 from __future__ import annotations
 

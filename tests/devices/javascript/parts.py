@@ -1,4 +1,4 @@
-"""What npm brings for tests: releases of Node, and programs that need a newer one than a machine may have."""
+"""Releases of Node, and programs that need a newer one than a machine may have, from npm."""
 
 from __future__ import annotations
 

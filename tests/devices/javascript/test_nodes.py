@@ -23,7 +23,7 @@ def test_the_vectors_on_a_release_of_node(release: str) -> None:
     node = node_of(release)
     version = subprocess.check_output([node, "--version"], text=True)
     assert version.startswith(f"v{release}.")
-    told, some = [], names()[::4]  # onnxruntime is its makers' to test
+    told, some = [], names()[::4]  # its makers test onnxruntime itself
     for library, *arguments in (
         ("edgerec-node.mjs", web_files.installed() / "ort.node.min.mjs", *some),
         ("edgerec-kernel-node.mjs", "-", *TAKEN),

@@ -24,7 +24,7 @@ from tests.serve.interop.test_wot import ACTIONS, PROPERTIES, description, input
 MEMORY = 256 << 20
 PORT = 8080
 PYTHON = f".cache/edgerec/environments/{TARGET.key}/bin/python"
-"""Of the image; numpy and onnxruntime are installed in its environment."""
+"""The image's Python, in whose environment numpy and onnxruntime are installed."""
 MOST_KIB = 96 << 10
 
 
