@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from edgerec.extras import require
 from edgerec.tables import RowCodes
 from edgerec.tables.coded import PRECISION_OF_BITS
-from edgerec.tables.codes import LARGEST, TINY, byte_top, from_bytes, in_bytes, rounded, to_bytes
+from edgerec.tables.codes import (
+    TINY,
+    byte_top,
+    codes_with_feedback,
+    damped,
+    from_bytes,
+    in_bytes,
+    nearest_codes,
+    to_bytes,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +32,9 @@ levels (Max, IRE Transactions on Information Theory 6, 1960), which values are a
 _DAMPING = 0.1
 """Share of the mean of the Gram matrix's diagonal that is added to the diagonal: .01 was worse on ML-1M at 4 and 8
 bytes a row, 1 worse at 4."""
+
+_STEP = np.ones(1, np.float32)
+"""The scale of values in steps: a row's error has one scale in all dimensions, so that it may be fed back in steps."""
 
 Floats = NDArray[np.float32]
 
@@ -67,13 +79,14 @@ class Quantizer:
         stored = from_bytes(steps, top)[:, None]
         found = rows / stored
         for bits, mine in self._rows.items():
-            found[mine] = _codes(found[mine], PRECISION_OF_BITS[bits])
-        if gram is not None:
-            for bits, width in np.unique(np.stack([self._bits, self._sizes]), axis=1).T.astype(int).tolist():
-                if bits < 8:
-                    part = np.flatnonzero((self._bits == bits) & (self._sizes == width))
-                    values = np.ascontiguousarray((rows[part, :width] / stored[part]).T)
-                    found[part, :width] = _with_feedback(values, gram[:width, :width], PRECISION_OF_BITS[bits]).T
+            precision = PRECISION_OF_BITS[bits]
+            if gram is None or bits == 8:
+                found[mine] = nearest_codes(found[mine], precision)
+                continue
+            for width in np.unique(self._sizes[mine]).astype(int).tolist():
+                part = np.flatnonzero((self._bits == bits) & (self._sizes == width))
+                hessian = damped(gram[:width, :width], _DAMPING)
+                found[part, :width] = codes_with_feedback(found[part, :width].T, _STEP, hessian, precision).T
         found *= stored
         found *= self._inside
         return found, RowCodes(self._bits, steps, top)
@@ -88,28 +101,6 @@ class Quantizer:
         """Return positive numbers (n,) as bundles store history weights, with the gradient of the numbers."""
         values = numbers.detach().numpy()
         return numbers + _tensor(in_bytes(values) - values)
-
-
-def _codes(steps: Floats, precision: str) -> Floats:
-    """Return the nearest codes that the precision has."""
-    most = np.float32(LARGEST[precision])
-    found: Floats = np.clip(rounded(steps, precision), -most, most)
-    return found
-
-
-def _with_feedback(left: Floats, gram: NDArray[np.floating[Any]], precision: str) -> Floats:
-    """Return (d, n) codes of rows in steps (d, n): what rounding a dimension loses is made up for by later ones.
-
-    A row's error has one scale in all dimensions, so that it may be fed back in steps.
-    """
-    damped = gram + np.eye(len(gram)) * (_DAMPING * np.trace(gram) / len(gram) + float(TINY))
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
-    codes = np.empty_like(left)
-    for at, row in enumerate(left):
-        codes[at] = _codes(row, precision)
-        error = (row - codes[at]) / upper[at, at]
-        left[at + 1 :] -= upper[at, at + 1 :, None] * error
-    return codes
 
 
 def _tensor(array: Floats) -> torch.Tensor:

@@ -19,8 +19,13 @@ TINY = np.finfo(np.float32).tiny
 
 def to_codes(values: NDArray[np.float32], scale: Any, precision: str) -> NDArray[np.int32]:
     """Return signed codes, rounded to nearest and clipped to the largest code."""
+    return nearest_codes(values / scale, precision).astype(np.int32)
+
+
+def nearest_codes(steps: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
+    """Return the nearest codes of values in steps, clipped to the largest code."""
     most = LARGEST[precision]
-    codes: NDArray[np.int32] = np.clip(rounded(values / scale, precision), -most, most).astype(np.int32)
+    codes: NDArray[np.float32] = np.clip(rounded(steps, precision), -most, most)
     return codes
 
 
@@ -30,6 +35,36 @@ def rounded(steps: NDArray[np.float32], precision: str) -> NDArray[np.float32]:
     if precision == "int2":
         nearest = np.asarray(2 * np.floor(steps / 2) + 1, np.float32)
     return nearest
+
+
+def damped(gram: NDArray[np.floating[Any]], share: float) -> NDArray[np.float64]:
+    """Return a (w, w) Gram matrix with a share of the mean of its diagonal added to the diagonal."""
+    found: NDArray[np.float64] = gram + np.eye(len(gram)) * (share * np.trace(gram) / len(gram) + float(TINY))
+    return found
+
+
+def codes_with_feedback(
+    values: NDArray[np.float32], scale: NDArray[np.float32], gram: NDArray[np.float64], precision: str
+) -> NDArray[np.int32]:
+    """Return (w, m) signed codes of values (w, m), by dimension, so that each step works on contiguous memory.
+
+    What rounding a dimension loses is made up for by later ones, so that e G e' of a row's errors e is least: the
+    solver of GPTQ (Frantar et al. 2022, arXiv 2210.17323), with G as the Hessian.
+
+    Args:
+        scale: (m,), or (1,) for all.
+        gram: (w, w) G, positive definite.
+    """
+    # Row j of the upper Cholesky factor of G's inverse spreads the error of dimension j over later ones.
+    upper = np.linalg.cholesky(np.linalg.inv(gram)).T.astype(np.float32)
+    left = values.astype(np.float32, order="C")
+    codes = np.empty(left.shape, np.int32)
+    for at, row in enumerate(left):
+        codes[at] = to_codes(row, scale, precision)
+        error = (row - codes[at] * scale) / upper[at, at]
+        for later in range(at + 1, len(left)):
+            left[later] -= error * upper[at, later]
+    return codes
 
 
 def to_bytes(numbers: NDArray[np.floating[Any]], top: np.float32) -> NDArray[np.uint8]:

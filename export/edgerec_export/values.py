@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from edgerec.budget import BITS_PER_VALUE
 from edgerec.tables import RowCodes, Table
-from edgerec.tables.codes import LARGEST, TINY, from_bytes, rounded, to_codes
+from edgerec.tables.codes import LARGEST, TINY, codes_with_feedback, damped, from_bytes, rounded, to_codes
 
 if TYPE_CHECKING:
     from edgerec.runtime.patch.rows import Block as StoredBlock
@@ -275,15 +275,7 @@ class Coder:
         scale = np.asarray(scale, np.float32).reshape(-1)
         if self._gram is None or precision == "int8":
             return to_codes(values, scale[:, None], precision)
-        upper = self._feedback(values.shape[1])
-        # By dimension, so that each step works on contiguous memory.
-        left = values.T.astype(np.float32, order="C")
-        codes = np.empty(left.shape, np.int32)
-        for at, row in enumerate(left):
-            codes[at] = to_codes(row, scale, precision)
-            error = (row - codes[at] * scale) / upper[at, at]
-            for later in range(at + 1, len(left)):
-                left[later] -= error * upper[at, later]
+        codes = codes_with_feedback(values.T, scale, self._damped(values.shape[1]), precision)
         return self._descended(values, codes, scale).T if precision == "int2" else codes.T
 
     def _descended(
@@ -306,17 +298,11 @@ class Coder:
     def _damped(self, width: int) -> NDArray[np.float64]:
         if self._gram is None:
             return np.eye(width)
-        gram = self._gram[:width, :width]
-        damped: NDArray[np.float64] = gram + np.eye(width) * (DAMPING * np.trace(gram) / width + float(TINY))
-        return damped
+        return damped(self._gram[:width, :width], DAMPING)
 
     def _root(self, width: int) -> NDArray[np.float32]:
         """Return the (w, w) Cholesky factor L of G = L L'."""
         return np.linalg.cholesky(self._damped(width)).astype(np.float32)
-
-    def _feedback(self, width: int) -> NDArray[np.float32]:
-        """Return the (w, w) upper Cholesky factor of G's inverse: row j spreads dimension j's error over later ones."""
-        return np.linalg.cholesky(np.linalg.inv(self._damped(width))).T.astype(np.float32)
 
 
 def _far(largest: Any) -> NDArray[np.int32]:
