@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgerec.tables import SparseTable, Table
 from edgerec.training import Run, Step
 from edgerec.tune import tune
 from tests.conftest import CommandLine
+from tests.methods.stops import StoppedError, stop_after
 
 DATA = "synthetic:300x200x9000"
 WANTED: dict[str, Any] = {
@@ -30,10 +31,6 @@ WANTED: dict[str, Any] = {
     "threads": 1,
     "max_epochs": 4,
 }
-
-
-class StoppedError(Exception):
-    """Stands for whatever ends a process between two steps."""
 
 
 def tables_of(run: Run) -> list[Table]:
@@ -55,15 +52,9 @@ def resumes_to_the_bit(
 ) -> None:
     """Stopped after any of its steps and resumed, a run is the whole one, and leaves no checkpoint."""
     for number in range(len(steps)):
-        left = iter(range(number))
-
-        def stop(step: Step, left: Iterator[int] = left) -> None:
-            if next(left, None) is None:
-                raise StoppedError
-
         out = folder / str(number)
         with pytest.raises(StoppedError):
-            train_request(interactions, request, out=out, progress=stop)
+            train_request(interactions, request, out=out, progress=stop_after(number))
         assert same(train_request(interactions, request, out=out, resume=True), whole)
         assert not list(out.glob("checkpoint*"))
 

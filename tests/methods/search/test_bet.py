@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from edgerec.methods.search.sampler import Action, Sampler
 from edgerec.training import FitOptions, Run, Step
 from edgerec_export import export, from_run
 from tests.conftest import CommandLine, interrupted
+from tests.methods.stops import StoppedError, stop_after
 
 D = 16
 QUICK: dict[str, Any] = {"iterations": 7, "candidates": 6, "epochs": 1, "retrain": 2, "include_uniform_baseline": False}
@@ -37,10 +37,6 @@ WANTED: dict[str, Any] = {
 }
 TIMES = ("seconds",)
 """What of an entry differs from run to run."""
-
-
-class StoppedError(Exception):
-    """Stands for whatever ends a process."""
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
@@ -183,14 +179,9 @@ def test_open_settings_are_chosen_before_what_was_judged_is_trained(interactions
     request = TrainRequest.make("ials", settings={"alpha": None}, **WANTED)
     steps: list[Step] = []
     whole = train_request(interactions, request, progress=steps.append)
-    left = iter(range(max(number for number, step in enumerate(steps) if step.phase == "search")))
-
-    def stop(step: Step) -> None:
-        if next(left, None) is None:
-            raise StoppedError
-
+    last = max(number for number, step in enumerate(steps) if step.phase == "search")
     with pytest.raises(StoppedError):
-        train_request(interactions, request, out=tmp_path, progress=stop)
+        train_request(interactions, request, out=tmp_path, progress=stop_after(last))
     assert len(entries(tmp_path)) == QUICK["iterations"]
     assert same(train_request(interactions, request, out=tmp_path, resume=True), whole)
 
@@ -211,15 +202,9 @@ def test_it_is_resumed_to_the_bit_wherever_it_stops(backbone: str, interactions:
     # Inside the full model's training, before, inside and behind a cycle of five actions, and in the last trainings.
     places = [search[2], 1, search[0], search[4], search[6], len(steps) - 3, len(steps) - 1]
     for number in places if backbone == "ials" else places[:2]:
-        left = iter(range(number))
-
-        def stop(step: Step, left: Iterator[int] = left) -> None:
-            if next(left, None) is None:
-                raise StoppedError
-
         out = tmp_path / str(number)
         with pytest.raises(StoppedError):
-            train_request(interactions, request, out=out, progress=stop)
+            train_request(interactions, request, out=out, progress=stop_after(number))
         assert same(train_request(interactions, request, out=out, resume=True), whole)
         assert entries(out) == entries(tmp_path / "whole")
         assert not list(out.glob("checkpoint*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,7 @@ from edgerec.methods.search.evaluator import SizeEvaluator
 from edgerec.methods.search.history import FILE_NAME, read_history
 from edgerec.training import Run, Step
 from tests.methods.search.test_ciess import SPLIT, request
-
-
-class KilledError(Exception):
-    """Stands for whatever ends a process."""
+from tests.methods.stops import StoppedError, stop_after
 
 
 def same(a: Run, b: Run) -> bool:
@@ -45,15 +41,9 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
     assert {step.phase for step in steps} >= {"full", "search", "choose"}
     searching = [key for key in range(len(steps)) if steps[key].phase == "search"]
     for number in (0, searching[1], searching[4], searching[-2], len(steps) - 2):
-        left = iter(range(number))
-
-        def stop(step: Step, left: Iterator[int] = left) -> None:
-            if next(left, None) is None:
-                raise KilledError
-
         out = tmp_path / str(number)
-        with pytest.raises(KilledError):
-            train_request(interactions, wanted, out=out, progress=stop)
+        with pytest.raises(StoppedError):
+            train_request(interactions, wanted, out=out, progress=stop_after(number))
         assert same(train_request(interactions, wanted, out=out, resume=True), whole)
         evaluation = [entry for entry in read_history(out / FILE_NAME) if entry["strategy"] != "retrain"]
         assert [entry["iteration"] for entry in evaluation] == list(range(len(evaluation)))
@@ -68,11 +58,11 @@ def test_stopped_at_any_point_it_ends_as_one_that_was_not(
 
     def dying(self: SizeEvaluator, plans: Any) -> Any:
         if next(calls, None) is None:
-            raise KilledError
+            raise StoppedError
         return evaluator(self, plans)
 
     monkeypatch.setattr(SizeEvaluator, "each", dying)
-    with pytest.raises(KilledError):
+    with pytest.raises(StoppedError):
         train_request(interactions, wanted, out=out)
     monkeypatch.undo()
     assert same(train_request(interactions, wanted, out=out, resume=True), whole)
@@ -85,9 +75,9 @@ def test_stopped_with_a_search_that_was_there_it_goes_on(interactions: Interacti
     whole = train_request(interactions, wanted)
 
     def stop(step: Step) -> None:
-        raise KilledError
+        raise StoppedError
 
-    with pytest.raises(KilledError):
+    with pytest.raises(StoppedError):
         train_request(interactions, wanted, out=tmp_path / "run", progress=stop)
     with pytest.raises(RunError, match="another command"):
         train_request(interactions, request("10%", **shared), out=tmp_path / "run", resume=True)

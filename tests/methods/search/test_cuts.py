@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +24,8 @@ from edgerec.tables import CodedTable
 from edgerec.training import Run, Step
 from edgerec_export import export, from_run
 from tests.methods.search.conftest import MakeJob
-from tests.methods.search.test_bet import StoppedError, entries, same
+from tests.methods.search.test_bet import entries, same
+from tests.methods.stops import StoppedError, stop_after
 
 QUICK: dict[str, Any] = {"actions": 12, "users": 60, "finalists": 4, "retrain": 2}
 WANTED: dict[str, Any] = {
@@ -127,15 +127,9 @@ def test_it_is_resumed_to_the_bit_wherever_it_stops(interactions: Interactions, 
     search = [number for number, step in enumerate(steps) if step.phase == "search"]
     assert [steps[number].epoch for number in search] == list(range(1, 13))
     for number in (2, search[0], search[7], search[-1], len(steps) - 1):
-        left = iter(range(number))
-
-        def stop(step: Step, left: Iterator[int] = left) -> None:
-            if next(left, None) is None:
-                raise StoppedError
-
         out = tmp_path / str(number)
         with pytest.raises(StoppedError):
-            train_request(interactions, request, out=out, progress=stop)
+            train_request(interactions, request, out=out, progress=stop_after(number))
         assert same(train_request(interactions, request, out=out, resume=True), whole)
         assert entries(out) == entries(tmp_path / "whole")
         assert not (out / "search").exists()
