@@ -10,7 +10,7 @@ from typing import Any
 from edgerec.errors import BenchError
 from edgerec.files import sha256
 from edgerec_devices.facts import machine_facts
-from edgerec_devices.local import Local
+from edgerec_devices.local import Local, refuse_options
 from edgerec_devices.protocol import Kind, Missing, Options, Request
 
 PACKAGE = "edgerec_kernel"
@@ -48,10 +48,7 @@ def _package() -> Path:
 
 
 def _open(_: str, options: Options) -> AbstractContextManager[Kernel]:
-    if options.offline:
-        raise BenchError("--offline is for devices that are set up from here; leave it out with the device 'kernel'")
-    if options.memory is not None:
-        raise BenchError("--memory is for devices that are started here, such as arm64; leave it out with 'kernel'")
+    refuse_options(Kernel.name, options)
     _package()
     return nullcontext(Kernel())
 

@@ -77,11 +77,16 @@ class Local:
             storage_failure(folder, error, "write")
 
 
-def _open(_: str, options: Options) -> AbstractContextManager[Local]:
+def refuse_options(name: str, options: Options) -> None:
+    """Raise BenchError for options of devices that are set up or started here: this machine is neither."""
     if options.offline:
-        raise BenchError("--offline is for devices that are set up from here; leave it out with the device 'local'")
+        raise BenchError(f"--offline is for devices that are set up from here; leave it out with the device {name!r}")
     if options.memory is not None:
-        raise BenchError("--memory is for devices that are started here, such as arm64; leave it out with 'local'")
+        raise BenchError(f"--memory is for devices that are started here, such as arm64; leave it out with {name!r}")
+
+
+def _open(_: str, options: Options) -> AbstractContextManager[Local]:
+    refuse_options(Local.name, options)
     return nullcontext(Local())
 
 

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from edgerec.budget import snap_sizes
 from edgerec.data import KS, metrics_per_user, top_k_of_vectors
-from edgerec.errors import BudgetError, RunError
-from edgerec.json_records import record
+from edgerec.errors import BudgetError
 from edgerec.methods.base import Job, Method
 from edgerec.methods.search.evaluator import check_validation, claim_folder, eval_of, halves
 from edgerec.methods.search.finalists import brief_entry
-from edgerec.methods.search.history import RETRAIN, SearchHistory, size_deciles
+from edgerec.methods.search.history import RETRAIN, SearchHistory, action_of, size_deciles
 from edgerec.methods.search.sampler import FAMILIES
 from edgerec.models import SizePlan, Trainer, check_ranges
 from edgerec.training import FitResult, Start, Step
@@ -104,10 +103,7 @@ class CutAction:
     @classmethod
     def from_json(cls, fields: Any) -> CutAction:
         """Read the action of a history entry. Raises RunError if it is malformed."""
-        try:
-            return record(cls, fields, "an action")
-        except ValueError as error:
-            raise RunError(f"the history of the search is damaged ({error}); train again with --overwrite") from error
+        return action_of(cls, fields)
 
 
 @dataclass(frozen=True)

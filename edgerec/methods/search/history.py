@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,17 @@ VISITS_NAME = "visited.npz"
 DECILES = 10
 RETRAIN = "retrain"
 """The strategy of entries about a full training at the end of a search."""
+
+
+A = TypeVar("A")
+
+
+def action_of(kind: type[A], fields: Any) -> A:
+    """Return the action of an entry, a dataclass. Raises RunError if it is malformed."""
+    try:
+        return record(kind, fields, "an action")
+    except ValueError as error:
+        raise RunError(f"the history of the search is damaged ({error}); train again with --overwrite") from error
 
 
 class SearchHistory:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import SizeBudget
-from edgerec.errors import RunError
 from edgerec.extras import require
-from edgerec.json_records import record
+from edgerec.methods.search.history import action_of
 from edgerec.models import SizePlan
 
 _TINY = 1e-300
@@ -85,10 +84,7 @@ class Action:
     @classmethod
     def from_json(cls, fields: Any) -> Action:
         """Read the action of a history entry. Raises RunError if it is malformed."""
-        try:
-            return record(cls, fields, "an action")
-        except ValueError as error:
-            raise RunError(f"the history of the search is damaged ({error}); train again with --overwrite") from error
+        return action_of(cls, fields)
 
 
 @dataclass(frozen=True)
