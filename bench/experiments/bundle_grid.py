@@ -57,7 +57,17 @@ LEAST_USED = 0.9
 """Share of the size below which tables are trained again with a larger budget, as long as their bundle grows; if
 it does not, the tables are whole, and the same bundle stands for larger sizes."""
 ATTEMPTS = 4
-COLUMNS = ("data", "size", "bundle", "bytes", "NDCG@20", "recall@20", "coverage@20", "popularity@20", "ms")
+COMPARED = {
+    "svd, equal": ("svd", "uniform", False),
+    "by popularity": ("svd", "popularity", False),
+    "BET": ("svd", "bet", False),
+    "fitted": ("svd", "fitted", False),
+    "ials, equal": ("ials", "uniform", False),
+    "fitted, no users": ("ials", "fitted", False),
+    "fitted, users": ("ials", "fitted", True),
+    "lae": ("lae", "popularity", False),
+}
+"""Backbone, tables and users of each column of the comparison, whose precision is the best of each cell."""
 Cell = dict[str, Any]
 
 
@@ -249,17 +259,20 @@ def over_all_seeds(cells: Sequence[Cell]) -> Cell:
     return {**found, "layout": cells[0]["layout"], "settings": [cell["settings"] for cell in cells]}
 
 
-def ranked(rows: Sequence[Cell]) -> list[Cell]:
-    """Return rows with figures, the best NDCG@20 first."""
-    return sorted(rows, key=lambda row: -row["ndcg@20"]["mean"])
-
-
-def texts(row: Cell) -> list[str]:
-    """Format a row as table cells."""
-    name = Way(row["backbone"], row["tables"], row["precision"], row["users"]).name
-    ndcg, recall, coverage, popularity = (row[metric]["mean"] for metric in METRICS)
-    figures = [f"{row['bytes']['mean']:,.0f}", f"{ndcg:.4f}", f"{recall:.4f}", f"{coverage:.3f}", f"{popularity:.0f}"]
-    return [row["data"], row["size"], name, *figures, f"{row['ms']['mean']:.2f}"]
+def compared(rows: Sequence[Cell]) -> list[list[str]]:
+    """Return for each data set and size the NDCG@20 of each way of `COMPARED`; the best is bold, '-' is no bundle."""
+    found: dict[tuple[str, str], dict[tuple[str, str, bool], float]] = {}
+    for row in rows:
+        here = found.setdefault((row["data"], row["size"]), {})
+        if "missing" not in row:
+            way = row["backbone"], row["tables"], row["users"]
+            here[way] = max(here.get(way, 0.0), row["ndcg@20"]["mean"])
+    lines = []
+    for (data, size), here in found.items():
+        texts = [f"{here[way]:.4f}" if way in here else "-" for way in COMPARED.values()]
+        best = max((text for text in texts if text != "-"), default="")
+        lines.append([data, size, *(f"**{text}**" if text == best else text for text in texts)])
+    return lines
 
 
 @experiment("bundle_grid", needs_out=True)
@@ -293,11 +306,7 @@ def main(data: str, sizes: str, backbones: str, dimensions: int, split: str, see
                 messages.print(f"{name} {size} seed {seed}: {way.name}: {outcome}", markup=False)
         about = {"data": name, "items": interactions.n_items}
         rows += [{**about, "size": size, **asdict(way), **over_all_seeds(one)} for (size, way), one in found.items()]
-    complete = [row for row in rows if "missing" not in row]
-    groups = [
-        [row for row in complete if (row["data"], row["size"]) == at] for at in product(fingerprints, sizes.split(","))
-    ]
-    print_table("the best three of each size", COLUMNS, [texts(row) for group in groups for row in ranked(group)[:3]])
+    print_table("NDCG@20 of the best precision", ("data", "size", *COMPARED), compared(rows))
     return {"split": split, "data_fingerprints": fingerprints, "rows": rows}
 
 

@@ -21,6 +21,9 @@ _BLOCK_FLOATS = 1 << 19
 """Gathered floats in a block: 2 MB stay in a core's cache. ML-1M is 1.5 times slower at a quarter of it."""
 _WIDTH_STEP = 8
 """Rows whose sizes round up to the same multiple of this share blocks, so that small rows cost little."""
+_NEGLIGIBLE = 2.0**-60
+"""A row of smaller values is on its way to zero, from solve to solve, as those of users and items are that share no
+interaction with any others and that the dimensions do not suffice for. Their scores would leave float32's range."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class RowSolver:
             ranks: each solves rows of its own; d x d numbers are summed, and Y is gathered.
 
         Returns:
-            rows (n_rows, d) float32, and (1 + alpha) sum over observed of x.y: at the optimum the loss is
-            (1 + alpha) n minus this, plus the other side's ridge.
+            rows (n_rows, d) float32, negligible ones as zeros, and (1 + alpha) sum over observed of x.y: at the optimum
+            the loss is (1 + alpha) n minus this, plus the other side's ridge.
         """
         with self._blas.limit(limits=1, user_api="blas"):
             back = _whitener(other, reg, ranks)
@@ -99,7 +102,9 @@ class RowSolver:
 
             def run(block: _Block) -> float:
                 z, fit = _solve_block(block, tables[block.width], alpha)
-                rows[block.rows, : block.width] = (1 + alpha) * (z @ back[: block.width, : block.width].T)
+                solved = (1 + alpha) * (z @ back[: block.width, : block.width].T)
+                solved[np.abs(solved).max(1) < _NEGLIGIBLE] = 0
+                rows[block.rows, : block.width] = solved
                 return fit
 
             with ThreadPoolExecutor(threads or os.cpu_count()) as pool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from edgerec.data import Interactions
+from edgerec.data import Interactions, synthetic
 from edgerec.models import SizePlan, Vectors
 from edgerec.models import row_solver as solver_module
 from edgerec.models.ials import IALS, IALSConfig
 from edgerec.models.row_solver import RowSolver
+from edgerec_export import export, from_arrays
 
 
 def naive_row(Y: np.ndarray, observed: np.ndarray, alpha: float, reg: float, size: int) -> np.ndarray:
@@ -52,6 +55,21 @@ def test_rows_solve_the_normal_equations_within_their_sizes(
             expected = naive_row(Y, random_data.items_of(user), alpha, reg, size)
             np.testing.assert_allclose(rows[user], expected, rtol=2e-3, atol=2e-4)
             assert not rows[user, size:].any()
+
+
+def test_rows_that_vanish_are_zeros_and_can_be_exported(tmp_path: Path) -> None:
+    """A user and an item that only know each other, in tables with too few dimensions for them."""
+    most = synthetic(n_users=60, n_items=40, n=1200, seed=1)
+    pairs = np.append(most.user_rows(), 60), np.append(most.indices, 40)
+    data = Interactions.from_pairs(*pairs)
+    trainer = IALS().trainer(data, SizePlan(1), IALSConfig(alpha=3.0, reg=20.0), seed=0)
+    for _ in range(12):
+        trainer.epoch()
+    users, items = trainer.vectors().users, trainer.vectors().items
+    assert not users[60].any()
+    assert not items[40].any()
+    assert users[:60].any(1).all()
+    export(from_arrays(items, users), tmp_path / "b.bundle", verify=False)
 
 
 def test_a_row_without_observations_is_zero() -> None:
