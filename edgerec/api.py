@@ -76,9 +76,9 @@ def train(
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
             for a method that takes none, such as 'dense'.
         dimensions: dimensions of a full row.
-        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-last-out', 'time:80/20', 'published', or
-            'all', which trains on everything, so that no test metrics are measured.
-            Without a validation share, settings and epochs are chosen on a held-back part of the training share.
+        split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-one-out', 'leave-last-out', 'time:80/20',
+            'published', or 'all', which trains on everything, so that no test metrics are measured. Without a
+            validation share, settings and epochs are chosen on a held-back part of the training share.
         precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8', 'int4' or 'int2'. It decides how many
             values a budget in bytes buys, and the codes that lae trains in. 'auto' lets the method bet choose the bits
             of each row of an svd, within a budget in bytes.

@@ -33,9 +33,10 @@ from edgerec.console import messages, print_table
 from edgerec.data import Interactions, SplitSpec, load_data
 from edgerec.data import split as split_interactions
 from edgerec.fitting import fit
-from edgerec.fitting.fit import finish, validation_split
+from edgerec.fitting.fit import finish
 from edgerec.fitting.recipes import CODED, GRADIENT, Recipe
 from edgerec.fitting.search import Limits, Search
+from edgerec.fitting.splits import validation_split
 from edgerec.fitting.study import Study
 from edgerec_bench.record import over_seeds
 
@@ -145,10 +146,11 @@ def _best_path(interactions: Interactions, size: int, spec: SplitSpec, place: Pa
     command = {"data_fingerprint": interactions.fingerprint(), "max_bytes": size, "split": spec.to_dict()}
     study = Study.opened(folder, command, METRIC)
     limits = Limits(size, None, None, None, "raw", titles=False)
+    training = split_interactions(interactions, spec).train_all
     search = Paths(
-        split_interactions(interactions, spec).train_all,
+        training,
         folder,
-        validation_split(spec),
+        validation_split(spec, training),
         limits,
         study,
         threads=threads,

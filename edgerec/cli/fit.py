@@ -96,7 +96,7 @@ AGAIN = ("data", "out", "max_bytes", "final", "like", "patch", "threads", "overw
 @option("--metric", default=METRIC, metavar="NAME", help="Metric that decides: ndcg or recall, at 5, 10 or 20.")
 @option(
     "--split",
-    default="random:80/20",
+    show_default="random:80/20, or leave-one-out if most users have one or two interactions",
     metavar="SPLIT",
     help="Split whose test part measures the result, as in 'edgerec train'; what decides is a part of the rest.",
 )
@@ -193,7 +193,7 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         tell(f"only {len(fitted.study.trials)} trainings ended in the time; for a better choice give more --minutes")
     if interactions.titles is not None and not options["titles"]:
         tell("the bundle has no titles; --titles adds those of the data")
-    commands = Commands(context, data, options)
+    commands = Commands(context, data, {**options, "split": str(fitted.split)})
     require("edgerec_bench.reports.fit_page", "bench").write_page(
         report, fitted, interactions, commands.of, typed(context, "edgerec", "fit", aside=("overwrite", "as_json"))
     )

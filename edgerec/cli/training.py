@@ -77,9 +77,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         section=RESEARCH,
         help="Split of the data in percent: random:80/20 (train/test of each user; a twentieth of train validates), "
         "random:50/25/25 (train/validation/test), random:50+25/25 (the same, and the final model also trains on "
-        "validation), leave-last-out (the last item of each user tests, the one before validates), time:80/20 (the "
-        "latest fifth tests), published (the test file of a folder such as gowalla tests; its validation file, or a "
-        "twentieth of train, validates), or all (everything trains, and quality is not measured).",
+        "validation), leave-one-out (a random item of each user tests), leave-last-out (the last item of each user "
+        "tests, the one before validates), time:80/20 (the latest fifth tests), published (the test file of a folder "
+        "such as gowalla tests; its validation file, or a twentieth of train, validates), or all (everything trains, "
+        "and quality is not measured).",
     ),
     option(
         "--patience",

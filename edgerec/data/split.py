@@ -17,21 +17,24 @@ from edgerec.errors import DataError
 _HELD_BACK = 0.05
 """Share of train that chooses epochs and settings if a split has no validation share."""
 
-_KINDS = ("random", "leave-last-out", "time", "published", "all")
+_KINDS = ("random", "leave-one-out", "leave-last-out", "time", "published", "all")
 _TEST = 2
 _EXPECTED = (
-    "expected random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20 or the like, "
+    "expected random:80/20, random:50/25/25, random:50+25/25, leave-one-out, leave-last-out, time:80/20 or the like, "
     "with shares above 0 that sum to 100, published or all"
 )
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """A split, as text random:80/20, random:50/25/25, random:50+25/25, leave-last-out, time:80/20, published or all.
+    """A split, as text random:80/20, random:50/25/25, leave-one-out, leave-last-out, time:80/20, published or all.
 
     Two shares are train/test: 5 % of train is then held back as validation, to choose epochs and settings,
     and the final model is trained again on all of train. Three are train/validation/test; with a plus between the
     first two the final model is trained again on both, as in the code of BET and CIESS.
+
+    'leave-one-out' tests a random interaction of each user with two or more, which suits data with a few interactions a
+    user; 5 % of the rest chooses epochs and settings, and the final model is trained again on all of the rest.
 
     'published' has the test part of the data's own files. Their validation part, or 5 % of train if they have none,
     chooses epochs and settings, and the final model is trained again on all but the test part.
@@ -39,8 +42,8 @@ class SplitSpec:
     'all' tests nothing: 5 % of the interactions choose epochs and settings, and the final model is trained on all.
 
     Attributes:
-        kind: 'random' (within each user), 'leave-last-out' (of each user), 'time' (one point in time for all users),
-            'published' (as the data come).
+        kind: 'random' (within each user), 'leave-one-out' and 'leave-last-out' (of each user), 'time' (one point in
+            time for all users), 'published' (as the data come).
         fractions: shares of train, test or of train, validation, test; they sum to 1. () for the other kinds but
             time.
         seed: seed of the random choices, from 0 up.
@@ -56,7 +59,7 @@ class SplitSpec:
 
     def __post_init__(self) -> None:
         shares = self.fractions
-        if self.kind in ("leave-last-out", "published", "all"):
+        if self.kind not in ("random", "time"):
             valid = not shares
         else:
             valid = len(shares) in (2, 3) and min(shares) > 0 and math.isclose(sum(shares), 1)
@@ -80,7 +83,13 @@ class SplitSpec:
     @property
     def fit_all(self) -> bool:
         """True if the final model is trained again on train and validation together."""
-        return len(self.fractions) == 2 or self.again or self.kind in ("published", "all")
+        return len(self.fractions) == 2 or self.again or self.kind in ("leave-one-out", "published", "all")
+
+    def tests_of(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """Return how many of `counts` interactions of a user, of an array of users, test in a split at random."""
+        wanted = np.floor(counts * self.fractions[-1] + 0.5) if self.fractions else np.ones(counts.shape)
+        tests: NDArray[np.float64] = np.minimum(wanted, np.maximum(counts - 1, 0))
+        return tests
 
     def without_final(self, counts: Sequence[int]) -> SplitSpec:
         """Return the split of parts of these sizes whose final model is not trained again."""
@@ -88,7 +97,7 @@ class SplitSpec:
             return self
         parts = [max(count, 1) for count in counts]  # 'all' has no test part
         shares = tuple(part / sum(parts) for part in parts)
-        return SplitSpec("random" if self.kind in ("published", "all") else self.kind, shares, self.seed)
+        return SplitSpec(self.kind if self.fractions else "random", shares, self.seed)
 
     def __str__(self) -> str:
         shares = "/".join(f"{100 * fraction:g}" for fraction in self.fractions)
@@ -147,7 +156,7 @@ class Split:
 def split(interactions: Interactions, spec: SplitSpec | str) -> Split:
     """Split interactions, with the same result for the same spec on every platform.
 
-    'random' and 'leave-last-out' leave at least one interaction in train of a user with two or more. The parts that a
+    'random' and the splits of one interaction leave at least one in train of a user with two or more. The parts that a
     folder of `edgerec data build` stores for the spec are used as they are.
 
     Raises DataError if the split needs timestamps or published parts that the data do not have, or leaves train or test
@@ -171,7 +180,8 @@ def check_parts(spec: SplitSpec, n_train: int, n_test: int) -> None:
     """Raise DataError if the train or the test part of a split is empty."""
     for name, count in (("train", n_train), ("test", n_test)):
         if not count and not (name == "test" and spec.kind == "all"):
-            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time")
+            cure = "; try leave-one-out" if spec.kind == "random" else ""
+            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time{cure}")
 
 
 def assigned(interactions: Interactions, spec: SplitSpec) -> Iterator[tuple[Interactions, _PartNumbers]]:
@@ -231,8 +241,8 @@ def _random(interactions: Interactions, spec: SplitSpec) -> _Assign:
     def assign(shard: Interactions) -> _PartNumbers:
         counts = shard.user_counts()
         places = _places(shard, draw.random(len(shard)))
-        tests = np.minimum(np.floor(counts * spec.fractions[-1] + 0.5), np.maximum(counts - 1, 0))
-        if len(spec.fractions) == 2:
+        tests = spec.tests_of(counts)
+        if len(spec.fractions) != 3:
             # Rounded up or down at random: rounding to the nearest would hold back nothing of users with fewer than
             # ten.
             held = np.floor((counts - tests) * _HELD_BACK + draw_user.random(len(counts)))
@@ -345,6 +355,7 @@ def _by_place(
 
 _ASSIGN: dict[str, Callable[[Interactions, SplitSpec], _Assign]] = {
     "random": _random,
+    "leave-one-out": _random,
     "leave-last-out": _leave_last_out,
     "time": _by_time,
     "published": _published,

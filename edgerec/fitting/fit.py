@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from edgerec.files import filling
 from edgerec.fitting.recipes import Recipe, Variant
 from edgerec.fitting.search import Latency, Limits, OnProgress, Search
 from edgerec.fitting.smallest import Smallest, smallest_bundle
+from edgerec.fitting.splits import LEAVE_ONE_OUT, test_split, validation_split
 from edgerec.fitting.study import FILE_NAME, Choice, Study
 from edgerec.measure import KS, evaluate
 from edgerec.outputs import Output, always, check_outputs
@@ -43,6 +44,7 @@ class Fitted:
         limit: the size that the bundle is fitted to.
         validation: score of the chosen bundle in the search.
         test: test metrics of the bundle's own answers; None if it was trained on the test part too.
+        split: the split whose test part measured it.
         interrupted: True if Ctrl-C ended the search.
         study: every trial.
     """
@@ -54,6 +56,7 @@ class Fitted:
     limit: int
     validation: float
     test: dict[str, float] | None
+    split: SplitSpec
     interrupted: bool
     study: Study
 
@@ -72,7 +75,7 @@ def fit(
     ids: str = "raw",
     titles: bool = False,
     metric: str = "ndcg@20",
-    split: SplitSpec | str = "random:80/20",
+    split: SplitSpec | str | None = None,
     final: bool = False,
     seed: int = 0,
     threads: int | None = 1,
@@ -107,8 +110,9 @@ def fit(
         ids: 'raw' or 'hash64', as `edgerec_export.export` takes them.
         titles: include item titles.
         metric: metric of `METRICS` that decides.
-        split: the split whose test part measures the result; the rest is split again for validation, by random:90/10,
-            or by the same rule if it is one of time.
+        split: the split whose test part measures the result; None for random:80/20, or leave-one-out where that would
+            not test most users. The rest is split again for validation, by random:90/10 or leave-one-out, or by the
+            same rule if it is one of time.
         final: train the chosen recipe on all interactions, the test part included; the result is not measured.
         seed, threads: as in `edgerec.train`.
         sample_users: number of users on which trainings and the result are measured, for large data; None for all.
@@ -118,7 +122,7 @@ def fit(
     Raises:
         BudgetError: no bundle of these data is within `max_bytes`; raised before any training, with a size that is
             sufficient.
-        DataError: the split leaves nothing.
+        DataError: the split leaves nothing to test, or nothing to decide by.
         RequestError: an unknown metric, or limits that exclude every bundle.
         RunError: the folder of trials belongs to a fit with other options.
         OutputError, ExportError: `out` is something other than a bundle.
@@ -128,21 +132,23 @@ def fit(
     """
     place = Path(out)
     limits = Limits(_bytes(max_bytes), _bytes(max_rss), max_ms, users, ids, titles)
-    spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split
+    spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split or test_split(interactions, seed)
+    final = final or spec.kind == EVERYTHING.kind
     _check(metric, ids, minutes, trials)
     check_out(place, overwrite=overwrite)
     folder = trials_folder(place)
+    parts = split_interactions(interactions, spec)
+    validation = validation_split(spec, parts.train_all)
     command = {
         "data": interactions.name,
         "data_fingerprint": interactions.fingerprint(),
         **vars(limits),
         "split": spec.to_dict(),
-        "validation": validation_split(spec).to_dict(),
+        "validation": validation.to_dict(),
         "sample_users": sample_users,
     }
     if not overwrite:
         Study.opened(folder, command, metric)  # other options are refused before long work
-    parts = split_interactions(interactions, spec)
     smallest = _smallest(interactions, place, spec, limits)
     if limits.max_bytes is not None and limits.max_bytes < smallest.least:
         raise _too_small(interactions, place, limits, smallest.sufficient)
@@ -154,7 +160,7 @@ def fit(
         search = Search(
             parts.train_all,
             folder,
-            validation_split(spec),
+            validation,
             limits,
             study,
             threads=threads,
@@ -164,6 +170,9 @@ def fit(
             latency=latency,
             progress=progress,
         )
+        if LEAVE_ONE_OUT in (replace(spec, seed=0), replace(validation, seed=0)) and split is None:
+            note = f"most users have few interactions: {spec} measures the result, {validation} of the rest decides"
+            search.show("starting", note=note)
         interrupted = search.run(_sizes(limits.max_bytes, smallest), trials=trials)
         while (best := search.best()) is not None:
             if search.study.final is not None and search.study.final["everything"] == final and place.exists():
@@ -180,16 +189,7 @@ def fit(
                 raise _too_small(interactions, place, limits, smallest.sufficient)
             reasons = "; ".join(search.study.failures) or "each request takes longer than --max-ms"
             raise RequestError(f"no recipe gave a bundle within the limits ({reasons}); give larger ones")
-        return _fitted(search.study, best, place, interrupted)
-
-
-def validation_split(spec: SplitSpec) -> SplitSpec:
-    """Return the split of the training data that decides.
-
-    A random tenth validates, so that the models that are compared have nearly as much to learn from as the final one:
-    with a fifth, models of few dimensions win that lose on test data. A split by time is the same rule again.
-    """
-    return SplitSpec("random", (0.9, 0.1), spec.seed) if spec.kind in ("random", "published") else spec
+        return _fitted(search.study, best, place, spec, interrupted)
 
 
 def outputs(out: Path) -> list[Output]:
@@ -316,9 +316,8 @@ def finish(
     _remove(search.folder, ("final", "trial", "bundle", f"bundle{SUFFIX}"))
 
 
-def _fitted(study: Study, best: Choice, out: Path, interrupted: bool) -> Fitted:
+def _fitted(study: Study, best: Choice, out: Path, spec: SplitSpec, interrupted: bool) -> Fitted:
     final: dict[str, Any] = study.final or {}
     recipe, variant = study.trials[best.trial].recipe, best.bundle.variant
-    return Fitted(
-        out, final["nbytes"], recipe, variant, best.limit, final["validation"], final["test"], interrupted, study
-    )
+    figures = final["validation"], final["test"]
+    return Fitted(out, final["nbytes"], recipe, variant, best.limit, *figures, spec, interrupted, study)

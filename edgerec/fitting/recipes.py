@@ -110,11 +110,17 @@ def usual_dimensions(n_items: int, max_bytes: int | None) -> int:
     """Return the power of two from 16 to 256 that is nearest to rows of 4 bits that fill the size, or 64 without one.
 
     Fitted rows have 2 to 8 bits a value, and the less frequent ones are shorter, so that it is no more than a start.
+    Few items have fewer dimensions.
     """
     if max_bytes is None:
-        return 64
+        return min(64, _most_dimensions(n_items))
     values = max(2.0 * max_bytes / max(n_items, 1), 1.0)
-    return int(2 ** min(max(round(math.log2(values)), 4), 8))
+    return min(int(2 ** min(max(round(math.log2(values)), 4), 8)), _most_dimensions(n_items))
+
+
+def _most_dimensions(n_items: int) -> int:
+    """Return the maximum number of dimensions to try: a table of rank `n_items` needs no more."""
+    return min(max(1 << (n_items - 1).bit_length(), LEAST_DIMENSIONS), MOST_DIMENSIONS)
 
 
 def next_recipe(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users: bool | None) -> Recipe | None:
@@ -135,16 +141,18 @@ def _recipes(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users:
     if max_bytes is not None and users is not True:
         yield from _coded(tried, n_items, max_bytes)
     for backbone in closed:
-        yield from _other_dimensions(tried, Recipe(backbone, first))
+        yield from _other_dimensions(tried, Recipe(backbone, first), n_items)
     dimensions = min(_best_dimensions(tried, first), 64)
-    yield from _by_gradient(tried, GRADIENT, dimensions)
+    yield from _by_gradient(tried, GRADIENT, dimensions, n_items)
     if max_bytes is not None:
         yield from _within(tried, users)
     late = {name: epochs for name, epochs in LATE.items() if users is not False or name not in USERS_ALWAYS}
-    yield from _by_gradient(tried, late, dimensions)
+    yield from _by_gradient(tried, late, dimensions, n_items)
 
 
-def _by_gradient(tried: Sequence[Tried], backbones: Mapping[str, int], dimensions: int) -> Iterator[Recipe]:
+def _by_gradient(
+    tried: Sequence[Tried], backbones: Mapping[str, int], dimensions: int, n_items: int
+) -> Iterator[Recipe]:
     """Yield a short training of each backbone, and if it is promising a whole one and other dimensions."""
     for backbone, epochs in backbones.items():
         short = Recipe(backbone, dimensions, max_epochs=epochs)
@@ -152,7 +160,7 @@ def _by_gradient(tried: Sequence[Tried], backbones: Mapping[str, int], dimension
         if _is_promising(tried, short):
             whole = replace(short, max_epochs=None)
             yield whole
-            yield from _other_dimensions(tried, whole)
+            yield from _other_dimensions(tried, whole, n_items)
 
 
 def _coded(tried: Sequence[Tried], n_items: int, max_bytes: int) -> Iterator[Recipe]:
@@ -163,17 +171,17 @@ def _coded(tried: Sequence[Tried], n_items: int, max_bytes: int) -> Iterator[Rec
     best = max(tried, key=lambda one: one.score or 0.0, default=None)
     if best is not None and best.recipe.backbone == CODED:
         yield replace(usual, precision=precisions[1])
-        yield from _other_dimensions(tried, usual)
+        yield from _other_dimensions(tried, usual, n_items)
 
 
-def _other_dimensions(tried: Sequence[Tried], first: Recipe) -> Iterator[Recipe]:
+def _other_dimensions(tried: Sequence[Tried], first: Recipe, n_items: int) -> Iterator[Recipe]:
     """Yield twice and half the dimensions, as long as the score rises."""
     for factor in (2.0, 0.5):
         scores = {one.recipe: one.score for one in tried}
         at = first
         while True:
             following = replace(at, dimensions=int(at.dimensions * factor))
-            if not LEAST_DIMENSIONS <= following.dimensions <= MOST_DIMENSIONS:
+            if not LEAST_DIMENSIONS <= following.dimensions <= _most_dimensions(n_items):
                 break
             yield following
             if (scores.get(following) or 0.0) <= (scores.get(at) or 0.0):

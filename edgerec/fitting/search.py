@@ -13,7 +13,7 @@ from edgerec.api import train
 from edgerec.data import Interactions, SplitSpec
 from edgerec.errors import BenchError, BudgetError, EdgeRecError, RunError
 from edgerec.fitting.recipes import Recipe, Variant, next_recipe
-from edgerec.fitting.study import Choice, Exported, FitTrial, Repeat, Study
+from edgerec.fitting.study import NEAR, Choice, Exported, FitTrial, Repeat, Study
 from edgerec.fitting.validation import MOST_USERS, ValidationTest
 from edgerec.runtime import Recommender
 from edgerec.runtime.stored import SUFFIX
@@ -25,8 +25,6 @@ PLAIN = {"fp16": 2.0, "int8": 1.0, "int4": 0.5}
 MOST_REPEATS = 3
 """Splits in addition to the first on which the best trials are repeated, if that has few users: as many more as make
 `MOST_USERS` of them."""
-NEAR = 0.97
-"""Bundles below this share of the best are not repeated."""
 OTHER_SIZES = (0.25, 0.5, 2.0, 4.0)
 """Other sizes at which the chosen training is exported for the page, as shares of the size."""
 RESERVE = 2.0
@@ -130,7 +128,8 @@ class Search:
         self._test = ValidationTest.of(self._data, spec, self._sample_users)
         self._bundle = folder / f"bundle{SUFFIX if one_file else ''}"
         fewest = -(-MOST_USERS // max(len(self._test.rows), 1)) - 1
-        self.repeats = min(fewest, MOST_REPEATS) if spec.kind == "random" else 0  # other splits know no seed
+        by_seed = spec.kind in ("random", "leave-one-out")
+        self.repeats = min(fewest, MOST_REPEATS) if by_seed else 0
         self._end = None if minutes is None else time.monotonic() + max(60 * minutes - study.seconds, 0.0)
 
     def best(self) -> Choice | None:

@@ -18,6 +18,8 @@ FORMAT, VERSION = "edgerec.fit", 2
 FILE_NAME = "fit.json"
 FINALISTS = 4
 """Number of trials that are repeated on other splits, where one split has few users."""
+NEAR = 0.97
+"""Bundles below this share of the best are not repeated."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,12 @@ class Study:
         return knee(best, score=lambda one: one.score)
 
     def finalists(self, *, max_bytes: int | None, max_ms: float | None) -> list[int]:
-        """Return the numbers of the trials with the best bundles on the first split, best first."""
+        """Return the numbers of the trials with bundles near the best on the first split, best first."""
         scores: dict[int, float] = {}
         for number, bundle in self._within(max_bytes, max_ms):
             scores[number] = max(scores.get(number, 0.0), self.score(bundle))
-        return sorted(scores, key=lambda number: -scores[number])[:FINALISTS]
+        near = [number for number, score in scores.items() if score >= NEAR * max(scores.values())]
+        return sorted(near, key=lambda number: -scores[number])[:FINALISTS]
 
     def _choices(self, max_bytes: int | None, max_ms: float | None) -> list[Choice]:
         """Return the bundles within the limits, by their scores on the first split."""

@@ -15,7 +15,15 @@ from edgerec.data import Interactions, Split, SplitSpec, load_data, merge, split
 from edgerec.data.folders import write_folder
 from edgerec.errors import DataError
 
-SPECS = ["random:80/20", "random:50/25/25", "random:50+25/25", "leave-last-out", "time:80/20", "time:60/20/20"]
+SPECS = [
+    "random:80/20",
+    "random:50/25/25",
+    "random:50+25/25",
+    "leave-one-out",
+    "leave-last-out",
+    "time:80/20",
+    "time:60/20/20",
+]
 SMALL = synthetic(200, 100, 3000)
 
 
@@ -119,6 +127,23 @@ def test_the_last_of_each_user_tests_and_the_one_before_validates() -> None:
     assert whole.item_ids[result.test.items_of(1)].tolist() == [8]  # of equal times the higher item
     assert result.validation.user_counts().tolist() == [1, 0, 0]
     assert result.train.user_counts().tolist() == [2, 1, 1]
+
+
+def test_one_of_each_user_tests_at_random() -> None:
+    """Shares would test nobody of those with one or two interactions."""
+    counts = np.arange(4000) % 4 + 1
+    users = np.repeat(np.arange(4000), counts)
+    whole = Interactions.from_pairs(users, np.concatenate([np.arange(n) for n in counts]))
+    result = split(whole, "leave-one-out")
+    assert (result.test.user_counts() == (counts >= 2)).all()
+    assert (result.train.user_counts() >= 1).all()
+    tested = result.test.indices[counts[result.test.user_rows()] == 4]
+    assert np.bincount(tested).min() > 200  # of 1,000 users, each of the four items as often
+    assert len(result.validation) / len(result.train_all) == pytest.approx(0.05, abs=0.02)
+    assert result.fit_all
+    assert not result.without_final().fit_all
+    with pytest.raises(DataError, match=r"leaves test empty.*try leave-one-out"):
+        split(Interactions.from_pairs([1, 1, 2, 2], [1, 2, 1, 2]), "random:80/20")
 
 
 def test_time_cuts_all_users_at_the_same_moment() -> None:

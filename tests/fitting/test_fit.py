@@ -48,6 +48,27 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def test_customers_with_a_few_purchases_are_measured(tmp_path: Path) -> None:
+    """Shares of the interactions would test few of them, and none of the rest would decide."""
+    whole, rng = synthetic(n_users=400, n_items=60, n=4000, seed=3), np.random.default_rng(0)
+    kept = np.concatenate(
+        [rng.permutation(np.arange(*whole.indptr[[row, row + 1]]))[: 1 + row % 4] for row in range(whole.n_users)]
+    )
+    shop = Interactions.from_pairs(whole.user_rows()[kept], whole.indices[kept])
+    notes: list[str] = []
+    fitted = fit(shop, tmp_path / "a.bundle", max_bytes=SIZE, trials=1, progress=lambda state: notes.append(state.note))
+    assert str(fitted.split) == "random:80/20"  # which tests most of those with two purchases or more
+    assert fitted.study.command["validation"]["kind"] == "leave-one-out"
+    assert (
+        "most users have few interactions: random:80/20 measures the result, leave-one-out of the rest decides" in notes
+    )
+    pairs = shop.user_counts()[shop.user_rows()] < 3
+    few = Interactions.from_pairs(shop.user_rows()[pairs], shop.indices[pairs])
+    with pytest.raises(DataError, match=r"after leave-one-out no user has two interactions left.*the split all"):
+        fit(few, tmp_path / "b.bundle", max_bytes=SIZE, trials=1)
+    assert fit(few, tmp_path / "b.bundle", max_bytes=SIZE, trials=1, split="all").test is None
+
+
 def test_the_bundle_is_within_the_size_and_its_answers_are_measured(done: Fitted, data: Interactions) -> None:
     assert done.nbytes == sum(map(len, files(done.out).values())) <= SIZE
     assert done.test == evaluate(Recommender.load(done.out), data)

@@ -63,8 +63,9 @@ def bundle(score: float, nbytes: int = 10, precision: str = "auto") -> Exported:
 
 def test_the_best_of_several_splits_is_chosen() -> None:
     """The luck of the first split counts once, and a round of repeats that was interrupted counts as far as it went."""
-    lucky, steady, rest = (FitTrial(Recipe("svd", d), [bundle(s)], 1.0) for d, s in ((8, 0.4), (16, 0.38), (32, 0.2)))
-    study = Study({}, "ndcg@20", [lucky, rest, steady])
+    lucky, steady, rest = (FitTrial(Recipe("svd", d), [bundle(s)], 1.0) for d, s in ((8, 0.4), (16, 0.392), (32, 0.39)))
+    poor = FitTrial(Recipe("svd", 64), [bundle(0.38)], 1.0)
+    study = Study({}, "ndcg@20", [lucky, rest, steady, poor])
 
     def chosen() -> int:
         best = study.best(max_bytes=20, max_ms=None)
