@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +31,8 @@ from edgerec_export import export, from_run
 
 METRIC = "ndcg@20"
 PLAIN = ("fp32", "int8", "int4")
-HISTORY = 20
+HISTORY, SUBJECTS = 20, 100
+"""Items of a history, and users or histories that requests are for: blocks are skipped for some more than for others."""
 COLUMNS = ("backbone", "users", "stored", "bytes", "NDCG@20", "ms a request", "of dense fp32")
 
 
@@ -60,13 +61,15 @@ def bundles(run: Run, limits: tuple[str, ...], folder: Path) -> list[tuple[dict[
 
 
 def request_of(model: Recommender, seed: int) -> Callable[[], Any]:
-    """Return a call of `recommend_rows` for one user: a random row, or a history of random items."""
+    """Return a call of `recommend_rows` for one user after the other: random rows, or histories of random items."""
     rng, nothing = np.random.default_rng(seed), np.empty((1, 0), np.int64)
     if model.n_users:
-        inputs = {"user": rng.integers(0, model.n_users, 1)}
+        inputs = [{"user": rng.integers(0, model.n_users, 1)} for _ in range(SUBJECTS)]
     else:
-        inputs = {"history": rng.choice(model.n_items, (1, min(HISTORY, model.n_items)), replace=False)}
-    return partial(model.recommend_rows, inputs, nothing, 20)
+        size = 1, min(HISTORY, model.n_items)
+        inputs = [{"history": rng.choice(model.n_items, size, replace=False)} for _ in range(SUBJECTS)]
+    subjects = cycle(inputs)
+    return lambda: model.recommend_rows(next(subjects), nothing, 20)
 
 
 def measure(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, Sections, TablePlan
+from edgerec_export.layouts import variants
 from edgerec_export.layouts.variants import ByCount, ScoringCost, block_groups_of
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor, add_scattered, centred, slots
 from edgerec_export.values import ZERO, ZERO4, Block, Coder, chunks, fetch, store
@@ -36,7 +37,7 @@ class EllPlan(TablePlan):
         return {**super().sections(), "c": (self.column_type, (self.n_values,))}
 
     def block_groups(self) -> list[BlockGroup]:
-        return block_groups_of(self.blocks)
+        return block_groups_of(self.blocks, variants.GROUP_ROWS)
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         firsts = dict(zip(self.blocks, self.value_starts(), strict=True))

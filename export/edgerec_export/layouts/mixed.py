@@ -12,6 +12,7 @@ lines. The export renumbers rows by width, so that bundles need no permutation.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec.tables.codes import LARGEST
+from edgerec_export.layouts import variants
 from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, TablePlan
 from edgerec_export.layouts.variants import (
     LayoutVariant,
@@ -30,6 +32,7 @@ from edgerec_export.layouts.variants import (
     block_groups_of,
     block_variants,
     group,
+    least_group_rows,
 )
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots
 from edgerec_export.values import BYTES, PER_BYTE, ZERO, ZERO4, Block, Coder, block_of, fetch, store
@@ -51,7 +54,12 @@ class BlockPlan(TablePlan):
         return "int32" if self.has_one_scale else "float32"
 
     def block_groups(self) -> list[BlockGroup]:
-        return block_groups_of(self.blocks)
+        if self.scale_type != "uint8":  # tables of version 1.0 keep the blocks that they had
+            return block_groups_of(self.blocks, variants.GROUP_ROWS)
+        values = Counter[str]()
+        for block in self.blocks:
+            values[block.precision] += block.n_values
+        return block_groups_of(self.blocks, least_group_rows(values, self.n_rows))
 
     def sampled(self, count: int) -> TablePlan:
         step, first, start = -(-self.n_rows // count), 0, 0
@@ -271,6 +279,18 @@ class Mixed:
         return _block_plan(self.name, request, variant)
 
 
+def _reach_of(name: str, request: TableRequest) -> ReachEstimate | None:
+    """Return the score estimates of a table whose blocks can be skipped, and for which that can save time."""
+    least = variants.GROUP_ROWS
+    if request.scale_type == "uint8":
+        values = {precision: int(request.sizes[rows].sum()) for precision, rows in request.classes}
+        least = least_group_rows(values, request.table.n_rows)
+    is_cut = name == Mixed.name or any(precision in PER_BYTE for precision, _ in request.classes)
+    if not (request.scored and is_cut and request.table.n_rows >= 2 * least):
+        return None
+    return ReachEstimate(request.lengths, math.sqrt, least)
+
+
 def _block_plan(name: str, request: TableRequest, variant: LayoutVariant) -> BlockPlan:
     blocks, order = group(
         request.sizes,
@@ -278,7 +298,7 @@ def _block_plan(name: str, request: TableRequest, variant: LayoutVariant) -> Blo
         variant.widths,
         by_column=request.scored,
         rows_by_id=request.rows_by_id,
-        reach=ReachEstimate(request.lengths, math.sqrt) if request.is_large and name == Mixed.name else None,
+        reach=_reach_of(name, request),
     )
     return BlockPlan(
         name, blocks, order, request.d, request.scales, scale_type=request.scale_type, by_column=request.scored
