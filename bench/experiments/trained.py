@@ -10,7 +10,7 @@ of single requests (20 best, nothing excluded), all bundles interleaved on one t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.experiments.harness import Figures, experiment, time_interleaved
 from edgerec.api import train
@@ -60,14 +61,21 @@ def bundles(run: Run, limits: tuple[str, ...], folder: Path) -> list[tuple[dict[
     return found
 
 
-def request_of(model: Recommender, seed: int) -> Callable[[], Any]:
-    """Return a call of `recommend_rows` for one user after the other: random rows, or histories of random items."""
+def request_of(
+    model: Recommender, seed: int, histories: Sequence[NDArray[np.int64]] | None = None
+) -> Callable[[], Any]:
+    """Return a call of `recommend_rows` for one user after the other.
+
+    Users are random rows. Without a user table they have these histories of item rows, or random items.
+    """
     rng, nothing = np.random.default_rng(seed), np.empty((1, 0), np.int64)
     if model.n_users:
         inputs = [{"user": rng.integers(0, model.n_users, 1)} for _ in range(SUBJECTS)]
-    else:
+    elif histories is None:
         size = 1, min(HISTORY, model.n_items)
         inputs = [{"history": rng.choice(model.n_items, size, replace=False)} for _ in range(SUBJECTS)]
+    else:
+        inputs = [{"history": history[None]} for history in histories]
     subjects = cycle(inputs)
     return lambda: model.recommend_rows(next(subjects), nothing, 20)
 
