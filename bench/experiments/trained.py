@@ -33,7 +33,7 @@ from edgerec_export import export, from_run
 METRIC = "ndcg@20"
 PLAIN = ("fp32", "int8", "int4")
 HISTORY, SUBJECTS = 20, 100
-"""Items of a history, and users or histories that requests are for: blocks are skipped for some more than for others."""
+"""Items of a history, and the number of users or histories that requests are for: skipped blocks differ by user."""
 COLUMNS = ("backbone", "users", "stored", "bytes", "NDCG@20", "ms a request", "of dense fp32")
 
 
