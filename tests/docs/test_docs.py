@@ -20,6 +20,7 @@ from bench.experiments.item_only import cells as item_only_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
+from bench.experiments.rotation import cells as rotation_cells
 from bench.experiments.scale.__main__ import SHORT
 from bench.experiments.search_proxies import cells as proxy_cells
 from bench.experiments.sparse_quality import table as quality_table
@@ -153,6 +154,23 @@ def test_the_figures_of_item_only_models_are_those_of_the_result(name: str) -> N
 def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
     rows = json.loads((ROOT / "bench" / "results" / "fitted.json").read_text())["rows"]
     assert rows_of("fitted", SPEED) == [fitted_cells(row) for row in rows]
+
+
+def test_the_figures_of_fitted_trained_tables_are_those_of_the_results() -> None:
+    rows = [*trained("fitted-ials"), *trained("fitted-svd")]
+    assert rows_of("fitted-trained", SPEED) == [fitted_cells(row) for row in rows]
+
+
+def test_two_bits_and_four_are_as_good_as_the_pages_say() -> None:
+    rows = trained("rotation-ml-1m")
+    assert rows_of("rotation-ml-1m", QUALITY) == [rotation_cells(row) for row in rows]
+
+
+def test_no_random_limit_was_exceeded() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "budgets.json").read_text())
+    assert result["faults"] == []
+    assert sum(row["limits"] for row in result["rows"]) == 310
+    assert all(row["refused"] == row["smallest size is enough"] for row in result["rows"])
 
 
 def test_the_readmes_figures_of_trained_tables_are_those_of_the_result() -> None:
