@@ -103,8 +103,8 @@ def measure(count: int, seed: int) -> tuple[list[Figures], list[str]]:
         found, fault = outcome(source, settings, name)
         counts[settings["layout"]][found] += 1
         if fault:
-            told = {key: value for key, value in settings.items() if key != "verify"}
-            faults.append(f"limit {number}, {name} {told}: {fault}")
+            chosen = {key: value for key, value in settings.items() if key != "verify"}
+            faults.append(f"limit {number}, {name} {chosen}: {fault}")
     rows: list[Figures] = []
     for layout, of in counts.items():
         enough = of["smallest size is enough"]
