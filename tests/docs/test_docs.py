@@ -20,7 +20,6 @@ from bench.experiments.item_only import cells as item_only_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
-from bench.experiments.rotation import cells as rotation_cells
 from bench.experiments.scale.__main__ import SHORT
 from bench.experiments.search_proxies import cells as proxy_cells
 from bench.experiments.sparse_quality import table as quality_table
@@ -158,11 +157,6 @@ def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
 
 def test_the_figures_of_fitted_trained_tables_are_those_of_the_result() -> None:
     assert rows_of("fitted-trained", SPEED) == [fitted_cells(row) for row in trained("fitted-ials")]
-
-
-def test_two_bits_and_four_are_as_good_as_the_pages_say() -> None:
-    rows = trained("rotation-ml-1m")
-    assert rows_of("rotation-ml-1m", QUALITY) == [rotation_cells(row) for row in rows]
 
 
 def test_no_random_limit_was_exceeded() -> None:
