@@ -1,32 +1,54 @@
-"""Time of fitted bundles, over that of the plain dense one of the same synthetic table.
+"""Time of fitted bundles, over that of the plain dense one of the same table, made-up or trained.
 
 usage: python -m bench.experiments.fitted [--items 3706,41000,200000] [--bytes 4,8,16] [--out result.json]
+       python -m bench.experiments.fitted --trained gowalla,yelp2018,ml-1m [--backbones ials,svd] [--runs FOLDER]
 
-Tables have 64 dimensions of falling importance, rows of different lengths, and an encoder of histories instead of
-users. Bundles are fitted by `--precision auto` to the bytes a row, besides ids, graphs and what else a bundle has. Each
-round asks every bundle once for the 20 best of a history of 20 items, on one thread; the ratio is the median of those
-within a round.
+Made-up tables have 64 dimensions of falling importance, rows of different lengths, and an encoder of histories instead
+of users. With `--trained` they are iALS with its users and SVD without users, of 64 dimensions, on the published split
+or random 80/20, and other libraries answer too. Bundles are fitted by `--precision auto` to the bytes a row of items
+and users, besides ids, graphs and what else a bundle has; once more with `--max-ms`, the time that is expected of dense
+fp32. Each round asks every bundle once for the 20 best of a user or of a history of 20 items, on one thread; the ratio
+is the median of those within a round.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 import numpy as np
 
-from bench.experiments.harness import Figures, experiment, time_interleaved
-from bench.experiments.trained import request_of
-from edgerec.console import print_table
+from bench.experiments.harness import (
+    Figures,
+    experiment,
+    named_or_stored,
+    runs_option,
+    time_interleaved,
+    trained_run,
+)
+from bench.experiments.kernel_latency import library_calls
+from bench.experiments.trained import HISTORY, SUBJECTS, request_of
+from edgerec.console import messages, print_table
+from edgerec.data import split
+from edgerec.errors import BudgetError
 from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
-from edgerec_export import Source, export, from_arrays
+from edgerec_export import Source, export, from_arrays, from_run
+from edgerec_export.choose import Chosen
 
 PLAIN = ("fp32", "int8", "int4")
 OTHER_BYTES, OTHER_BYTES_A_ROW = 14_000, 3
 """Bytes of a bundle besides its values: graphs and manifest; and of each row its id, weight and scale."""
+PUBLISHED = ("gowalla", "yelp2018")
+LIBRARIES = ("faiss IndexFlatIP", "faiss SQ8")
+Requests = Callable[[Recommender], Callable[[], Any]]
+"""Makes the calls of a bundle."""
+TRAINED = ("data", "backbone", "stored", "bytes a row", "bytes", "ms", "of dense fp32")
 COLUMNS = ("items", "stored", "bytes a row", "bytes", "ms", "of dense fp32")
 
 
@@ -39,44 +61,86 @@ def synthetic(items: int, dimensions: int, seed: int) -> Source:
     return from_arrays(values.astype(np.float32), None, encoder=encoder, item_counts=counts)
 
 
-def measure(items: int, dimensions: int, sizes: list[float], rounds: int, seed: int) -> list[Figures]:
-    """Return a row for each bundle of a table."""
-    source = synthetic(items, dimensions, seed)
+def measure(
+    source: Source, users: bool, sizes: list[float], rounds: int, requests: Requests, *, limited: bool
+) -> list[Figures]:
+    """Return a row for each bundle of a table, and for each library if `limited`, in which rows have --max-ms too."""
+    rows_stored = source.items.n_rows + (source.users.n_rows if users and source.users is not None else 0)
     with tempfile.TemporaryDirectory(prefix="edgerec-fitted-") as scratch:
-        exported: list[tuple[float | None, str, int, Path]] = []
-        forms: list[str | float] = [*PLAIN, *sizes]
-        for number, one in enumerate(forms):
-            out = Path(scratch, str(number))
-            if isinstance(one, str):
-                done = export(source, out, layout="dense", precision=one, users=False, similar=False, verify=False)
-            else:
-                limit = round(items * (one + OTHER_BYTES_A_ROW)) + OTHER_BYTES
-                done = export(source, out, precision="auto", max_bytes=limit, users=False, similar=False, verify=False)
+        exported: list[tuple[dict[str, Any], Path]] = []
+
+        def add(about: dict[str, Any], **settings: Any) -> Chosen | None:
+            out = Path(scratch, str(len(exported)))
+            try:
+                done = export(source, out, users=users, similar=False, verify=False, **settings)
+            except BudgetError:
+                return None
             taken = done.chosen.tried[0]
-            size = None if isinstance(one, str) else one
-            exported.append((size, f"{taken.layout} {taken.precision}", done.nbytes, out))
-        models = [Recommender.load(out) for *_, out in exported]
-        times = time_interleaved([request_of(model, seed) for model in models], rounds)
+            stored = f"{taken.layout} {taken.precision}"
+            blocks = len(done.chosen.draft.items.blocks)
+            row = {**about, "stored": stored, "blocks": blocks, "nbytes": done.nbytes, "score_error": taken.score_error}
+            exported.append((row, out))
+            return done.chosen
+
+        plain = [add({"bytes_a_row": None}, layout="dense", precision=precision) for precision in PLAIN]
+        expected = 0.0 if plain[0] is None else plain[0].tried[0].cost.ms
+        for size in sizes:
+            limit = round(rows_stored * (size + OTHER_BYTES_A_ROW)) + OTHER_BYTES
+            add({"bytes_a_row": size}, precision="auto", max_bytes=limit)
+            if limited:
+                about = {"bytes_a_row": size, "max_ms": expected}
+                add(about, precision="auto", max_bytes=limit, max_ms=expected)
+        models = [Recommender.load(out) for _, out in exported]
+        calls: list[Callable[[], Any]] = [requests(model) for model in models]
+        rows = [row for row, _ in exported]
+        if limited and users:
+            for name, call in library_calls(source, LIBRARIES, Path(scratch)).items():
+                rows.append({"bytes_a_row": None, "stored": name, "blocks": None, "nbytes": None, "score_error": None})
+                calls.append(partial(call, 0))
+        times = time_interleaved(calls, rounds)
         for model in models:
             model.close()
     return [
-        {
-            "items": items,
-            "stored": stored,
-            "bytes_a_row": size,
-            "nbytes": nbytes,
-            "p50_ms": median(taken),
-            "of_dense": median(a / b for a, b in zip(taken, times[0], strict=True)),
-        }
-        for (size, stored, nbytes, _), taken in zip(exported, times, strict=True)
+        {**row, "p50_ms": median(taken), "of_dense": median(a / b for a, b in zip(taken, times[0], strict=True))}
+        for row, taken in zip(rows, times, strict=True)
     ]
+
+
+def measure_trained(
+    data: str, backbones: list[str], sizes: list[float], rounds: int, runs: Path | None
+) -> list[Figures]:
+    """Return the rows of each backbone of a data set, with its users if it has any."""
+    interactions, rows = named_or_stored(data), list[Figures]()
+    for backbone in backbones:
+        spec = "published" if data in PUBLISHED else "random:80/20"
+        name = f"{data}-{backbone}"
+        run = trained_run(interactions, runs, name, backbone=backbone, dimensions=64, split=spec, threads=1)
+        users = run.users is not None
+        messages.print(name)
+
+        known = split(interactions, spec).train_all
+        some = np.random.default_rng(0).choice(np.flatnonzero(known.user_counts() >= HISTORY), SUBJECTS)
+        histories = [known.item_ids[known.items_of(user)[:HISTORY]].tolist() for user in some]
+
+        def requests(model: Recommender, histories: list[Any] = histories) -> Callable[[], Any]:
+            return request_of(model, 0, [model.item_rows(history) for history in histories])
+
+        found = measure(from_run(run), users, sizes, rounds, requests, limited=True)
+        about = {"items": run.items.n_rows, "data": data, "backbone": backbone, "users": users}
+        rows += [{**about, **row} for row in found]
+    return rows
 
 
 def cells(row: Figures) -> list[str]:
     """Format a row as cells of the table."""
     size = "" if row["bytes_a_row"] is None else f"{row['bytes_a_row']:g}"
-    ratio = f"{row['of_dense']:.2f}"
-    return [f"{row['items']:,}", row["stored"], size, f"{row['nbytes']:,}", f"{row['p50_ms']:.3f}", ratio]
+    name = [f"{row['items']:,}"]
+    stored = row["stored"]
+    if "data" in row:
+        name = [row["data"], f"{row['backbone']}, {'users' if row['users'] else 'histories'}"]
+        stored += ", --max-ms" if row.get("max_ms") else ""
+    nbytes = "" if row["nbytes"] is None else f"{row['nbytes']:,}"
+    return [*name, stored, size, nbytes, f"{row['p50_ms']:.3f}", f"{row['of_dense']:.2f}"]
 
 
 @experiment("fitted")
@@ -85,11 +149,31 @@ def cells(row: Figures) -> list[str]:
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--rounds", default=300, show_default=True, help="Requests of each bundle that are timed.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the tables and requests.")
-def main(items: str, sizes: str, dimensions: int, rounds: int, seed: int) -> Figures:
-    """Fit synthetic tables to sizes, and compare the times of the bundles' answers."""
+@click.option("--trained", help="Measure trained tables of these data sets instead, separated by commas.")
+@click.option("--backbones", default="ials,svd", show_default=True, help="Backbones of trained tables.")
+@runs_option
+def main(
+    items: str,
+    sizes: str,
+    dimensions: int,
+    rounds: int,
+    seed: int,
+    trained: str | None,
+    backbones: str,
+    runs: Path | None,
+) -> Figures:
+    """Fit tables to sizes, and compare the times of the bundles' answers."""
     each = [float(size) for size in sizes.split(",")]
-    rows = [row for count in items.split(",") for row in measure(int(count), dimensions, each, rounds, seed)]
-    print_table(f"{dimensions} dimensions, one thread", COLUMNS, [cells(row) for row in rows])
+    names = backbones.split(",")
+    if trained:
+        rows = [row for data in trained.split(",") for row in measure_trained(data, names, each, rounds, runs)]
+    else:
+        rows = []
+        for count in map(int, items.split(",")):
+            source = synthetic(count, dimensions, seed)
+            found = measure(source, False, each, rounds, lambda model: request_of(model, seed), limited=False)
+            rows += [{"items": count, **row} for row in found]
+    print_table(f"{dimensions} dimensions, one thread", TRAINED if trained else COLUMNS, [cells(row) for row in rows])
     return {"rows": rows}
 
 

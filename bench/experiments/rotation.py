@@ -26,7 +26,7 @@ from edgerec_export import export, from_run
 SPLIT = "random:80/20"
 METHODS = {"dense": (None, "dense"), "popularity": ("25%", "mixed")}
 """Budget and layout of each method."""
-FORMS = (("int4", "auto"), ("int4", "row"), ("int8", "auto"))
+FORMS = (("int2", "auto"), ("int4", "auto"), ("int4", "row"), ("int8", "auto"))
 COLUMNS = ("data", "backbone", "method", "users", "precision", "scales", "bytes", "not rotated", "rotated")
 
 

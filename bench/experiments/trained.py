@@ -10,14 +10,15 @@ of single requests (20 best, nothing excluded), all bundles interleaved on one t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.experiments.harness import Figures, experiment, time_interleaved
 from edgerec.api import train
@@ -31,7 +32,8 @@ from edgerec_export import export, from_run
 
 METRIC = "ndcg@20"
 PLAIN = ("fp32", "int8", "int4")
-HISTORY = 20
+HISTORY, SUBJECTS = 20, 100
+"""Items of a history, and the number of users or histories that requests are for: skipped blocks differ by user."""
 COLUMNS = ("backbone", "users", "stored", "bytes", "NDCG@20", "ms a request", "of dense fp32")
 
 
@@ -59,14 +61,23 @@ def bundles(run: Run, limits: tuple[str, ...], folder: Path) -> list[tuple[dict[
     return found
 
 
-def request_of(model: Recommender, seed: int) -> Callable[[], Any]:
-    """Return a call of `recommend_rows` for one user: a random row, or a history of random items."""
+def request_of(
+    model: Recommender, seed: int, histories: Sequence[NDArray[np.int64]] | None = None
+) -> Callable[[], Any]:
+    """Return a call of `recommend_rows` for one user after the other.
+
+    Users are random rows. Without a user table they have these histories of item rows, or random items.
+    """
     rng, nothing = np.random.default_rng(seed), np.empty((1, 0), np.int64)
     if model.n_users:
-        inputs = {"user": rng.integers(0, model.n_users, 1)}
+        inputs = [{"user": rng.integers(0, model.n_users, 1)} for _ in range(SUBJECTS)]
+    elif histories is None:
+        size = 1, min(HISTORY, model.n_items)
+        inputs = [{"history": rng.choice(model.n_items, size, replace=False)} for _ in range(SUBJECTS)]
     else:
-        inputs = {"history": rng.choice(model.n_items, (1, min(HISTORY, model.n_items)), replace=False)}
-    return partial(model.recommend_rows, inputs, nothing, 20)
+        inputs = [{"history": history[None]} for history in histories]
+    subjects = cycle(inputs)
+    return lambda: model.recommend_rows(next(subjects), nothing, 20)
 
 
 def measure(

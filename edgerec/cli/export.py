@@ -13,7 +13,16 @@ import click
 
 from edgerec.budget import format_bytes, parse_bytes
 from edgerec.cli.help import DATA, Command, argument, option
-from edgerec.cli.options import FILE, FOLDER, check_data_given, data_inputs, data_options, load, overwrite_option
+from edgerec.cli.options import (
+    FILE,
+    FOLDER,
+    FiniteRange,
+    check_data_given,
+    data_inputs,
+    data_options,
+    load,
+    overwrite_option,
+)
 from edgerec.cli.output import json_option, print_json, say
 from edgerec.cli.own_tables import read_array, read_ids, read_item_titles
 from edgerec.cli.quality import better_without_users, encoder_quality, encoder_text, truncation, truncation_text
@@ -66,6 +75,12 @@ LAYOUT = "Layout options"
     metavar="SIZE",
     help="Maximum peak memory of a request above an empty onnxruntime session, such as 20MiB; an export that cannot "
     "meet it fails.",
+)
+@option(
+    "--max-ms",
+    type=FiniteRange(0, min_open=True),
+    help="Maximum milliseconds of a request that --calibration predicts; an export that cannot meet it fails. With "
+    "--precision auto it rules out what is small but slow.",
 )
 @option(
     "--titles", is_flag=True, help="Include item titles: those of RUN's data, or with --items of --item-attributes."
@@ -282,6 +297,7 @@ def _keywords(trained: Run | None, options: dict[str, Any]) -> dict[str, Any]:
         "layout",
         "scales",
         "fit",
+        "max_ms",
         "similar",
         "lookup",
         "titles",

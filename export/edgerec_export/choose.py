@@ -179,6 +179,11 @@ def _best(source: Source, request: ExportRequest, calibration: Calibration) -> C
                 )
             ]
         drafts = fitting
+    if request.max_ms is not None and drafts:
+        fast = [(draft, cost) for draft, cost in drafts if cost.ms <= request.max_ms]
+        if not fast:
+            refusals = [too_slow(request.max_ms, min(cost.ms for _, cost in drafts))]
+        drafts = fast
     if not drafts:
         raise min(refusals, key=_smallest)
     least = min(cost.nbytes for _, cost in drafts)
@@ -268,14 +273,22 @@ def _fitted(source: Source, request: ExportRequest, calibration: Calibration, pr
     least = min((fitter.expected for fitter in fitters if fitter.expected), default=0.0)
     promising = sum(fitter.expected <= PROMISING * least for fitter in fitters)
     found: list[Fit] = []
+    least_ms = math.inf
     for number, fitter in enumerate(fitters):
         if len(found) > 1 and number >= promising:
             break
         progress(ExportStep(f"fitting {fitter.name}", number, max(promising, 2)))
         try:
-            found.append(_fit_within_limits(fitter))
+            fit = _fit_within_limits(fitter)
         except (BudgetError, RangeError) as refusal:
             refusals.append(refusal)
+            continue
+        if request.max_ms is None or fit.cost.ms <= request.max_ms:
+            found.append(fit)
+        else:
+            least_ms = min(least_ms, fit.cost.ms)
+    if not found and least_ms < math.inf:
+        raise too_slow(request.max_ms or 0.0, least_ms)
     if not found:
         raise min(refusals, key=_smallest)
     found.sort(key=lambda fit: fit.rank(limit))
@@ -313,6 +326,14 @@ def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, .
             yield ("int4", "int2"), "row"
 
 
+def too_slow(max_ms: float, least: float) -> BudgetError:
+    """Return the refusal of a time limit, which names the shortest expected time."""
+    return BudgetError(
+        f"a request is expected to take {least:.3g} ms at least, and --max-ms allows {max_ms:g}: allow more, "
+        "change --max-bytes or --precision, or measure your device with 'python -m edgerec_bench.calibrate'"
+    )
+
+
 def _smallest(refusal: BudgetError | RangeError) -> float:
     smallest = refusal.smallest if isinstance(refusal, BudgetError) else None
     return float("inf") if smallest is None else smallest
@@ -341,14 +362,14 @@ class Fit:
     density: float
     distortion: float
 
-    def rank(self, limit: int) -> tuple[bool, float, int]:
+    def rank(self, limit: int) -> tuple[bool, float, float, int]:
         """Return a sort key, lower for better fits.
 
         Bundles that use their budget or store whole tables come first, then those with less distortion (to two digits),
-        then smaller ones.
+        then faster ones, then smaller ones.
         """
         unused = self.cost.nbytes < WELL_USED * limit and self.density < 1
-        return unused, float(f"{self.distortion:.2g}"), self.cost.nbytes
+        return unused, float(f"{self.distortion:.2g}"), self.cost.ms, self.cost.nbytes
 
 
 Fitted = tuple[Draft, Estimate, float]

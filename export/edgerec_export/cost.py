@@ -15,9 +15,9 @@ import numpy as np
 from edgerec.errors import ExportError
 from edgerec.files import read_bytes
 from edgerec.json_records import parse_json, record
-from edgerec_export.layouts import VALUES_AT_ONCE, TablePlan
+from edgerec_export.layouts import BYTES_AT_ONCE, VALUES_AT_ONCE, TablePlan
 from edgerec_export.onnx import StoredScorer, rows_a_step
-from edgerec_export.values import STORED
+from edgerec_export.values import PER_BYTE, STORED
 
 if TYPE_CHECKING:
     from edgerec_export.draft import Draft
@@ -152,4 +152,7 @@ def decoded_bytes(plan: TablePlan, scorer: StoredScorer | None = None, batch: in
         return (12 + np.dtype(STORED[plan.precision]).itemsize) * together
     if plan.layout == "csc":
         return 20 * largest
-    return {"fp16": 6, "int4": 1, "int2": 1}.get(plan.precision, 0) * largest
+    if any(block.precision in PER_BYTE for block in plan.blocks):
+        floats = max(min(max(BYTES_AT_ONCE, block.rows), block.stored) for block in plan.blocks)
+        return 4 * floats + largest
+    return 6 * largest if plan.precision == "fp16" else 0

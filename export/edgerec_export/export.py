@@ -94,6 +94,7 @@ def export(
     max_bytes: int | None = None,
     fit: bool = False,
     max_rss: int | None = None,
+    max_ms: float | None = None,
     users: bool = True,
     titles: bool = False,
     ids: str = "raw",
@@ -129,6 +130,8 @@ def export(
         fit: shorten or prune tables that exceed the limits, so that scores change least.
         max_rss: limit of the peak memory of one request in bytes, above an empty onnxruntime session, measured in a
             fresh process.
+        max_ms: limit of the expected milliseconds of one request, by the calibration; layouts and precisions that are
+            expected to take longer, or were not measured, are ruled out.
         users: include the user table if there is one; False requires an encoder.
         titles: include item titles if there are any.
         ids: 'raw' includes the raw ids; 'hash64' the 64-bit hashes of text ids, so that requests take text and answers
@@ -178,6 +181,7 @@ def export(
         max_bytes=max_bytes,
         fit=fit,
         max_rss=max_rss,
+        max_ms=max_ms,
         users=users,
         titles=titles,
         ids=ids,

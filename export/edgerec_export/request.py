@@ -32,6 +32,7 @@ class ExportRequest:
     max_bytes: int | None = None
     fit: bool = False
     max_rss: int | None = None
+    max_ms: float | None = None
     users: bool = True
     titles: bool = False
     ids: str = "raw"

@@ -155,6 +155,17 @@ def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
     assert rows_of("fitted", SPEED) == [fitted_cells(row) for row in rows]
 
 
+def test_the_figures_of_fitted_trained_tables_are_those_of_the_result() -> None:
+    assert rows_of("fitted-trained", SPEED) == [fitted_cells(row) for row in trained("fitted-ials")]
+
+
+def test_no_random_limit_was_exceeded() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "budgets.json").read_text())
+    assert result["faults"] == []
+    assert sum(row["limits"] for row in result["rows"]) == 310
+    assert all(row["refused"] == row["smallest size is enough"] for row in result["rows"])
+
+
 def test_the_readmes_figures_of_trained_tables_are_those_of_the_result() -> None:
     """Without plain int4, of SVD without users and of iALS with them."""
     rows = [row for row in trained("trained-ml-1m") if (row["backbone"] == "ials") == row["users"]]

@@ -103,6 +103,22 @@ def test_without_fit_a_table_that_is_too_large_is_refused() -> None:
     assert drafted(low_rank_source(), ExportRequest("mixed", max_bytes=smallest)).nbytes() <= smallest
 
 
+def test_what_is_expected_to_be_slow_is_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    codings = [(("int4",), "row"), (("int8",), "auto")]
+    monkeypatch.setattr(choosing, "_codings", lambda layout, options: iter(codings))
+    source, options = low_rank_source(), ExportRequest("mixed", "auto", max_bytes=20_000, similar=False)
+    free = choose(source, options)
+    times = {one.precision: one.cost.ms for one in free.tried}
+    assert set(times) == {"int4", "int8"}
+    limited = choose(source, replace(options, max_ms=times["int8"]))
+    assert [one.precision for one in limited.tried] == ["int8"]
+    least = min(times.values())
+    with pytest.raises(BudgetError, match=f"take {least:.3g} ms at least, and --max-ms allows"):
+        choose(source, replace(options, max_ms=least / 2))
+    with pytest.raises(BudgetError, match="--max-ms allows"):
+        choose(source, ExportRequest("dense", "fp32", max_ms=1e-6))
+
+
 @pytest.mark.slow
 def test_the_best_precision_changes_scores_least() -> None:
     source, limit = low_rank_source(), 40_000

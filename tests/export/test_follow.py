@@ -185,7 +185,7 @@ def test_a_limit_that_is_none(limit: object, tmp_path: Path) -> None:
 
 
 def test_rows_without_ids_cannot_be_followed_by_row(tmp_path: Path) -> None:
-    options = replace(AUTO, ids="none", id_map=tmp_path / "ids.csv", max_bytes=13_700)
+    options = replace(AUTO, ids="none", id_map=tmp_path / "ids.csv", max_bytes=15_000)
     old = export_request(week(), tmp_path / "old", options)
     assert old.obstacle.startswith("rows without ids")
     assert manifest_of(old.folder)["precision"] == "int4+int8"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgerec.runtime.bundle import Bundle
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec_export import Source, export
-from edgerec_export.layouts import FORMS, variants
+from edgerec_export.layouts import FORMS, mixed, variants
 
 D, USERS = 16, 30
 RUN = 128
@@ -145,3 +145,24 @@ def test_any_table_and_question_equals_numpy(tmp_path_factory: pytest.TempPathFa
 def places(bundle: Bundle, n: int) -> NDArray[np.int64]:
     """(n,) the bundle's row of each item."""
     return np.argsort(bundle.ids("item", bundle.manifest.items).raw(np.arange(n)))
+
+
+@pytest.mark.parametrize("precision", ["int4", "int2"])
+def test_fewer_rows_of_short_integers_are_worth_a_test(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a block is taken apart in pieces; verification compares the answers with numpy."""
+    monkeypatch.setattr(variants, "GROUP_ROWS", 1 << 15)
+    monkeypatch.setattr(mixed, "BYTES_AT_ONCE", 3000)
+    rng = np.random.default_rng(0)
+    n = 2 * variants.FEWEST_GROUP_ROWS
+    values = rng.standard_normal((n, 64)) * rng.gamma(0.5, 1, (n, 1))
+    items = DenseTable(values.astype(np.float32))
+    given = Source(items, np.arange(n), DenseTable(rng.standard_normal((USERS, 64), np.float32)), np.arange(USERS))
+    for layout in ("dense", "mixed"):
+        done = export(given, tmp_path / layout, layout=layout, precision=precision, similar=False)
+        assert conditions(done.folder, "recommend") >= 1
+        assert done.verification is not None
+        assert done.verification.max_error < 1e-4
+    whole = export(given, tmp_path / "int8", layout="mixed", precision="int8", similar=False, verify=False)
+    assert conditions(whole.folder, "recommend") == 0

@@ -12,7 +12,7 @@ from edgerec_export.layouts.csc import Csc
 from edgerec_export.layouts.csr import Csr
 from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
 from edgerec_export.layouts.ids import hashes, id_order, pack_ids, pack_strings
-from edgerec_export.layouts.mixed import Dense, Mixed
+from edgerec_export.layouts.mixed import BYTES_AT_ONCE, Dense, Mixed
 from edgerec_export.layouts.rotation import Rotation
 from edgerec_export.layouts.variants import Layout, LayoutVariant, TableAllocation, TableRequest
 from edgerec_export.values import PRECISIONS
@@ -52,6 +52,7 @@ def lookup_layout(name: str, kind: str) -> Layout:
 
 __all__ = [
     "BLOCKED",
+    "BYTES_AT_ONCE",
     "FORMS",
     "LAYOUTS",
     "VALUES_AT_ONCE",

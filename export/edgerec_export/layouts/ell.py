@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
+from edgerec_export.layouts import variants
 from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.variants import ByCount, ScoringCost, block_groups_of
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor, add_scattered, centred, slots
@@ -36,7 +37,7 @@ class EllPlan(TablePlan):
         return {**super().sections(), "c": (self.column_type, (self.n_values,))}
 
     def block_groups(self) -> list[BlockGroup]:
-        return block_groups_of(self.blocks)
+        return block_groups_of(self.blocks, variants.GROUP_ROWS)
 
     def pack(self, table: Table, out: Arrays, coder: Coder) -> Scales:
         firsts = dict(zip(self.blocks, self.value_starts(), strict=True))
@@ -119,7 +120,7 @@ class EllPlan(TablePlan):
             high = g.op("BitShift", table, g.mask(4), direction="RIGHT")
             both = g.op("Concat", g.op("BitwiseAnd", table, g.mask(15)), high, axis=0)
             return centred(g, g.leading(both, block.n_values, 0) if block.n_values % 2 else both, ZERO4)
-        table = flat.part(g, number, (n,), first)
+        table = flat.part(g, number, (n,), first or None)
         if block.precision == "int8":
             return g.op("DequantizeLinear", table, g.one(), g.constant(ZERO, "uint8"))
         return g.cast(g.fresh(table), "float32") if block.precision == "fp16" else table

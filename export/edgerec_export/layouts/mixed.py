@@ -12,6 +12,7 @@ lines. The export renumbers rows by width, so that bundles need no permutation.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec.tables.codes import LARGEST
+from edgerec_export.layouts import variants
 from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, TablePlan
 from edgerec_export.layouts.variants import (
     LayoutVariant,
@@ -30,14 +32,15 @@ from edgerec_export.layouts.variants import (
     block_groups_of,
     block_variants,
     group,
+    least_group_rows,
 )
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots
 from edgerec_export.values import BYTES, PER_BYTE, ZERO, ZERO4, Block, Coder, block_of, fetch, store
 
-FACTORS = {"int8": 1, "int4": 16, "int2": 32}
-"""Largest factors of sums of products of codes, as `BlockPlan` computes them."""
 MOST_JOINED = 4096
-"""Largest number of dimensions for which 32 times a sum of products of int8 codes is an int32."""
+"""Largest number of dimensions for which sums of products of bytes, times 32, are int32."""
+BYTES_AT_ONCE = 1 << 18
+"""Bytes of a block that are taken apart at once, through four times as many bytes of float32."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,12 @@ class BlockPlan(TablePlan):
         return "int32" if self.has_one_scale else "float32"
 
     def block_groups(self) -> list[BlockGroup]:
-        return block_groups_of(self.blocks)
+        if self.scale_type != "uint8":  # tables of version 1.0 keep the blocks that they had
+            return block_groups_of(self.blocks, variants.GROUP_ROWS)
+        values = Counter[str]()
+        for block in self.blocks:
+            values[block.precision] += block.n_values
+        return block_groups_of(self.blocks, least_group_rows(values, self.n_rows))
 
     def sampled(self, count: int) -> TablePlan:
         step, first, start = -(-self.n_rows // count), 0, 0
@@ -131,59 +139,77 @@ class BlockPlan(TablePlan):
         flat, numbers = self.flat(placed), blocks or range(len(self.blocks))
         if not self._sums_are_joined:
             return [flat.scaled(g, self._products(g, placed, user.values, number), number) for number in numbers]
-        factor = max(FACTORS[block.precision] for block in self.blocks)
-        sums = [self._multiple(g, flat, user.values, number, factor) for number in numbers]
+        sums = [self._whole_sums(g, flat, user.values, number) for number in numbers]
         joined = g.op("Concat", *sums, axis=1) if len(sums) > 1 else sums[0]
         first, last = self.blocks[numbers[0]], self.blocks[numbers[-1]]
-        return [flat.scaled_rows(g, g.cast(joined, "float32"), slice(first.first, last.first + last.rows), factor)]
+        return [flat.scaled_rows(g, g.cast(joined, "float32"), slice(first.first, last.first + last.rows))]
 
     @property
     def _sums_are_joined(self) -> bool:
         """True if the sums of all blocks are scaled at once; tables of version 1.0 keep the graphs that they had."""
         return self.is_integer and self.scaled == "row" and self.scale_type == "uint8" and self.d <= MOST_JOINED
 
-    def _multiple(self, g: Graph, flat: Flat, user: Name, number: int, factor: int) -> Name:
-        """Add the [B, rows of the block] int32 products with the codes of a block, times `factor`.
+    def _whole_sums(self, g: Graph, flat: Flat, user: Name, number: int) -> Name:
+        """Add the [B, rows of the block] int32 products with the codes of a block."""
+        block = self.blocks[number]
+        if block.precision != "int8":
+            return self._sums_of_parts(g, flat, user, number)
+        head = _columns(g, user, 0, block.width, self.d)
+        return self._integer_products(g, head, flat.part(g, number, (block.width, block.rows)), ZERO)
 
-        The parts of a byte x are the differences of its low bits: of int4, with l = x & 15, the high code is
-        (x - l) / 16, so that 16 (a . l + b . high) = 16 (a . l) + b . x - b . l. This takes one bit operator for two
-        codes, and three for the four of int2: onnxruntime 1.32 takes .58 ns a byte for BitwiseAnd and .92 for BitShift,
-        which it does not vectorise, and .12 for MatMulInteger.
+    def _sums_of_parts(self, g: Graph, flat: Flat, user: Name, number: int) -> Name:
+        """Add the products with a block of int4 or int2, whose bytes hold the codes of several dimensions.
+
+        With f_i what is left of a byte after the codes before code i, and f_0 the byte, code i is f_i - s f_(i+1), s
+        being 16 for int4 and 4 for int2. So the products with the user's parts b_i are the sum of b_i . f_i less s
+        times that of b_i . f_(i+1). MatMulInteger takes .07 ns a byte, and f_i by DequantizeLinear and Cast, which
+        onnxruntime 1.32 vectorises, .22; BitwiseAnd and BitShift, which it does not, .45.
         """
         block = self.blocks[number]
-        if block.precision == "int8":
-            head, own = _columns(g, user, 0, block.width, self.d), 1
-            sums = self._integer_products(g, head, flat.part(g, number, (block.width, block.rows)), ZERO)
-        else:
-            sums, own = self._parts_of_bytes(g, flat, user, number)
-        return sums if own == factor else g.op("Mul", sums, g.constant(factor // own, "int32"))
-
-    def _parts_of_bytes(self, g: Graph, flat: Flat, user: Name, number: int) -> tuple[Name, int]:
-        """Add a multiple of the products with a block of int4 or int2, and return it with its factor."""
-        block = self.blocks[number]
         shared = PER_BYTE[block.precision]
-        bits, columns = 8 // shared, -(-block.width // shared)
-        stored = flat.part(g, number, (columns, block.rows))
-        found, below, factor = "", "", 1
-        for part in range(-(-block.width // columns)):
-            first, stop = part * columns, min((part + 1) * columns, block.width)
-            head = _columns(g, user, first, stop, self.d)
-            if stop - first < columns:
-                head = g.op("Pad", head, g.ints(0, 0, 0, columns - stop + first), g.constant(ZERO, "uint8"))
-            until = stored if part == shared - 1 else g.op("BitwiseAnd", stored, g.mask((1 << bits * (part + 1)) - 1))
-            if part == 0 and block.precision == "int2":  # 2 code - 3
-                found = g.op("Add", *(self._integer_products(g, head, until, zero) for zero in (1, 2)))
-            elif part == 0:
-                found = self._integer_products(g, head, until, ZERO4)
-            else:
-                zero = LARGEST["int2"] << bits * part >> 1 if block.precision == "int2" else ZERO4 << bits * part
-                own = g.op(
-                    "Sub", self._integer_products(g, head, until, zero), self._integer_products(g, head, below, 0)
-                )
-                step = (1 << bits) // (2 if part == 1 and block.precision == "int2" else 1)
-                found, factor = g.op("Add", g.op("Mul", found, g.constant(step, "int32")), own), factor * step
-            below = until
-        return found, factor
+        step, columns = 1 << 8 // shared, -(-block.width // shared)
+        heads = [self._head(g, user, part * columns, columns, block) for part in range(-(-block.width // columns))]
+        found, above = "", ""
+        for part in range(shared):
+            if part > len(heads):
+                break
+            rest = self._rest(g, flat, number, columns, step**part)
+            zero = sum(_middle(block.precision) * step**n for n in range(shared - part))
+            if part < len(heads):
+                own = self._integer_products(g, heads[part], rest, zero)
+                found = g.op("Add", found, own) if found else own
+            if part:
+                other = self._integer_products(g, heads[part - 1], rest, zero)
+                above = g.op("Add", above, other) if above else other
+        found = g.op("Sub", found, g.op("Mul", above, g.constant(step, "int32")))
+        if block.precision == "int4":
+            return found
+        # Codes of int2 are twice the bits less 3, and so far the bits less 2 were multiplied.
+        head = g.cast(_columns(g, user, 0, block.width, self.d), "int32")
+        whole = g.op("ReduceSum", g.op("Sub", head, g.constant(ZERO, "int32")), g.ints(1), keepdims=1)
+        return g.op("Add", g.op("Mul", found, g.constant(2, "int32")), whole)
+
+    def _head(self, g: Graph, user: Name, first: int, columns: int, block: Block) -> Name:
+        """Slice the user's values for one part of the bytes of a block, filled with zeros up to `columns`."""
+        stop = min(first + columns, block.width)
+        head = _columns(g, user, first, stop, self.d)
+        if stop - first < columns:
+            head = g.op("Pad", head, g.ints(0, 0, 0, columns - stop + first), g.constant(ZERO, "uint8"))
+        return head
+
+    @staticmethod
+    def _rest(g: Graph, flat: Flat, number: int, columns: int, divisor: int) -> Name:
+        """Add the (columns, rows) bytes of a block divided by a power of two, rounded down."""
+        rows = flat.blocks[number].rows
+        if divisor == 1:
+            return flat.part(g, number, (columns, rows))
+        at_once = max(BYTES_AT_ONCE // rows, 1)
+        pieces = []
+        for first in range(0, columns, at_once):
+            many = min(at_once, columns - first)
+            some = flat.part(g, number, (many, rows), None if many == columns else first * rows)
+            pieces.append(g.cast(g.op("DequantizeLinear", some, g.scalar(1 / divisor)), "uint8"))
+        return g.op("Concat", *pieces, axis=0) if len(pieces) > 1 else pieces[0]
 
     def _products(self, g: Graph, placed: Placed, user: Name, number: int) -> Name:
         """Add the [B, rows of the block] products with the values or codes of a block, of dtype `sums_type`."""
@@ -244,6 +270,11 @@ def _columns(g: Graph, user: Name, start: int, stop: int, of: int) -> Name:
     return user if (start, stop) == (0, of) else g.op("Slice", user, g.ints(start), g.ints(stop), g.ints(-1))
 
 
+def _middle(precision: str) -> int:
+    """Return the bits of a code that count as zero in products of codes of int4 or int2."""
+    return ZERO4 if precision == "int4" else 2
+
+
 class Dense:
     """The layout with one block as wide as the widest row, the baseline of all layouts."""
 
@@ -271,6 +302,18 @@ class Mixed:
         return _block_plan(self.name, request, variant)
 
 
+def _reach_of(name: str, request: TableRequest) -> ReachEstimate | None:
+    """Return the score estimates of a table whose blocks can be skipped, and for which that can save time."""
+    least = variants.GROUP_ROWS
+    if request.scale_type == "uint8":
+        values = {precision: int(request.sizes[rows].sum()) for precision, rows in request.classes}
+        least = least_group_rows(values, request.table.n_rows)
+    is_cut = name == Mixed.name or any(precision in PER_BYTE for precision, _ in request.classes)
+    if not (request.scored and is_cut and request.table.n_rows >= 2 * least):
+        return None
+    return ReachEstimate(request.lengths, math.sqrt, least)
+
+
 def _block_plan(name: str, request: TableRequest, variant: LayoutVariant) -> BlockPlan:
     blocks, order = group(
         request.sizes,
@@ -278,7 +321,7 @@ def _block_plan(name: str, request: TableRequest, variant: LayoutVariant) -> Blo
         variant.widths,
         by_column=request.scored,
         rows_by_id=request.rows_by_id,
-        reach=ReachEstimate(request.lengths, math.sqrt) if request.is_large and name == Mixed.name else None,
+        reach=_reach_of(name, request),
     )
     return BlockPlan(
         name, blocks, order, request.d, request.scales, scale_type=request.scale_type, by_column=request.scored

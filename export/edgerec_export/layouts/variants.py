@@ -7,7 +7,7 @@ of widths to compare.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from statistics import NormalDist
@@ -24,8 +24,18 @@ from edgerec_export.values import BYTES, PER_BYTE, Block, block_of, chunks
 ROWS_AT_ONCE = 1 << 16
 GROUP_ROWS = 1 << 15
 """Minimum number of rows of a block group, which is scored or skipped as a whole."""
+UNPACKED_NS = {"int4": 0.33, "int2": 0.46}
+"""Nanoseconds of a score for each value of a precision that shares bytes, with onnxruntime 1.32 on one x86-64 core."""
+GROUP_NS = 24_000.0
+"""Time to score a block group of such values, above which fewer rows than `GROUP_ROWS` make a group."""
+FEWEST_GROUP_ROWS = 1 << 12
+"""Minimum number of rows of a block group, however long its rows take."""
 MOST_WIDTHS = 16
 """Maximum number of block widths of a table."""
+MOST_FITTED_WIDTHS = 6
+"""Maximum number of block widths of a scored table that is fitted to a size, of all its precisions. NDCG@20 of fitted
+bundles on ML-1M is the same with 6 as with 16, since a row that is stored in a wider block has more of its values; each
+block of int4 has ten nodes, so that a request takes .6 of the time."""
 PADDING_ALLOWED = 0.05
 """Largest share of padding that is accepted for fewer graph nodes, without a size limit."""
 MOST_BLOCKS = 24
@@ -115,11 +125,6 @@ class TableRequest:
             found[part] = np.count_nonzero(self.table.rows(np.arange(part.start, part.stop)), axis=1)
         return np.maximum(found, 1)
 
-    @property
-    def is_large(self) -> bool:
-        """True if skipping blocks can save time: scored, with at least two block groups."""
-        return self.scored and self.table.n_rows >= 2 * GROUP_ROWS
-
     @cached_property
     def lengths(self) -> NDArray[np.float32]:
         """(n_rows,) Euclidean norm of each row."""
@@ -168,10 +173,12 @@ class ReachEstimate(NamedTuple):
     Attributes:
         lengths: (n_rows,) Euclidean norm of each row.
         reach: a function of a row's number of values that estimates the norm of the user's values in these dimensions.
+        least_rows: minimum number of rows of a block group.
     """
 
     lengths: NDArray[np.float32]
     reach: Callable[[int], float]
+    least_rows: int
 
 
 def group(
@@ -220,7 +227,7 @@ def _ordered_by_reach(
     kinds: Sequence[tuple[int, str]], block_of_row: NDArray[np.int64], estimate: ReachEstimate
 ) -> tuple[list[tuple[int, str]], NDArray[np.int64]]:
     """Order blocks by the highest score that their rows can have; blocks with many rows are split by norm first."""
-    least = group_rows(block_of_row.size)
+    least = max(estimate.least_rows, block_of_row.size // MOST_BLOCKS)
     parts: list[tuple[float, tuple[int, str], NDArray[np.int64]]] = []
     for number, kind in enumerate(kinds):
         mine = np.flatnonzero(block_of_row == number)
@@ -240,23 +247,27 @@ def _ordered_by_reach(
     return [kind for _, kind, _ in parts], found
 
 
-def group_rows(n_rows: int) -> int:
-    """Return the minimum number of rows of a block group.
+def least_group_rows(n_values: Mapping[str, int], n_rows: int) -> int:
+    """Return the number of rows whose scores take long enough to test if they are needed.
 
-    Testing if a group can be skipped takes about as long as scoring 5,000 rows, and each group adds bytes of graph and
-    load time.
+    A test takes about as long as scoring 5,000 short rows of int8 or floats, and adds bytes of graph and load time.
+    Values that share bytes take several times as long as others, so that fewer rows are worth a test.
+
+    Args:
+        n_values: number of values of all rows, by precision.
     """
-    return max(GROUP_ROWS, n_rows // MOST_BLOCKS)
+    ns = sum(UNPACKED_NS.get(precision, 0.0) * n for precision, n in n_values.items()) / max(n_rows, 1)
+    return min(GROUP_ROWS, max(FEWEST_GROUP_ROWS, int(GROUP_NS / ns))) if ns else GROUP_ROWS
 
 
-def block_groups_of(blocks: Sequence[Block]) -> list[BlockGroup]:
+def block_groups_of(blocks: Sequence[Block], least_rows: int) -> list[BlockGroup]:
     """Return groups of neighbouring blocks, in the order of scoring: from the last block to the first.
 
     A group is as large as all groups scored before it, so that a user who needs some of the rows scores at most twice
     as many, or has about a quarter of all rows, which limits memory.
     """
     n_rows = blocks[-1].first + blocks[-1].rows
-    least, groups = group_rows(n_rows), list[BlockGroup]()
+    least, groups = max(least_rows, n_rows // MOST_BLOCKS), list[BlockGroup]()
     stop, end = len(blocks), n_rows
     for number in reversed(range(len(blocks))):
         first = blocks[number].first
@@ -267,16 +278,16 @@ def block_groups_of(blocks: Sequence[Block]) -> list[BlockGroup]:
 
 
 def width_candidates(
-    sizes: NDArray[np.int64], per_value: float, per_block: float, fast: bool
+    sizes: NDArray[np.int64], per_value: float, per_block: float, fast: bool, most: int = MOST_WIDTHS
 ) -> list[NDArray[np.int64]]:
-    """Return sets of at most 16 widths, each with the least padding for its number of widths, the cheapest first.
+    """Return sets of at most `most` widths, each with the least padding for its number of widths, the cheapest first.
 
     Args:
         per_value, per_block: cost of a value and of a block.
         fast: True if the cost is time: sets with more than 5 % padding come last, for bundles in which the graph has
             to be smaller. False if the cost is bytes.
     """
-    candidates = padding_candidates(sizes, MOST_WIDTHS)
+    candidates = padding_candidates(sizes, most)
     values = [int(widths[np.searchsorted(widths, sizes)].sum()) for widths in candidates]
 
     def price(number: int) -> tuple[bool, float]:
@@ -317,7 +328,10 @@ def block_variants(sizes: NDArray[np.int64], request: TableRequest, price: Scori
         per_value, per_block = price.ns_per_value, price.ns_per_block
         if not request.scored:
             per_value, per_block = BYTES[precision], GRAPH_BYTES_PER_BLOCK
-        found = width_candidates(sizes[rows], per_value, per_block, request.scored)
+        most = MOST_WIDTHS
+        if request.share is not None and request.scored and request.scale_type == "uint8":
+            most = max(MOST_FITTED_WIDTHS // len(request.classes), 2)
+        found = width_candidates(sizes[rows], per_value, per_block, request.scored, most)
         per_class.append([tuple(map(int, widths)) for widths in found])
     longest = max(map(len, per_class))
     # The first candidates of all classes make the first variant, the second ones the second, and so on.
@@ -338,7 +352,9 @@ class ByCount:
         return block_variants(request.counts, request, self.price)
 
     def plan(self, request: TableRequest, variant: LayoutVariant) -> TablePlan:
-        reach = ReachEstimate(request.lengths, partial(_norm_of_largest, of=request.d)) if request.is_large else None
+        reach = None
+        if request.scored and request.table.n_rows >= 2 * GROUP_ROWS:
+            reach = ReachEstimate(request.lengths, partial(_norm_of_largest, of=request.d), GROUP_ROWS)
         blocks, order = group(
             request.counts,
             request.classes,

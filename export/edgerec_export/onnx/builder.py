@@ -70,6 +70,7 @@ class Graph:
     zero: Name | None = None
     _bodies: int = 0
     _one: Name | None = None
+    _scalars: dict[float, Name] = field(default_factory=dict)
     _constants: dict[tuple[str, tuple[int, ...], bytes], Name] = field(default_factory=dict)
     _values: dict[Name, NDArray[Any]] = field(default_factory=dict)
 
@@ -219,6 +220,12 @@ class Graph:
             zero = self.cast(self.op("Squeeze", self.zero), "float32")
             self._one = self.op("Add", zero, self.constant(1.0, "float32"))
         return self._one
+
+    def scalar(self, value: float) -> Name:
+        """Add a float32 scalar that depends on an input, as `one` does; equal ones are computed once."""
+        if value not in self._scalars:
+            self._scalars[value] = self.op("Mul", self.one(), self.constant(value, "float32"))
+        return self._scalars[value]
 
     def mask(self, value: int) -> Name:
         """Add a uint8 scalar that depends on an input, for bit operators, as `fresh` without the copy."""

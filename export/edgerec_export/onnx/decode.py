@@ -226,24 +226,23 @@ class Flat:
             return scores
         return g.op("Mul", scores, g.constant(self.scales[number], "float32"))
 
-    def scaled_rows(self, g: Graph, sums: Name, rows: slice, factor: int) -> Name:
-        """Multiply [..., rows] float32 sums of some rows, which are `factor` times those of codes, by row scales."""
+    def scaled_rows(self, g: Graph, sums: Name, rows: slice) -> Name:
+        """Multiply [..., rows] float32 sums of products of some rows by their row scales."""
         if self.row_scales is None:
             raise ValueError("the table has no row scales")
         dtype = self.row_scales.dtype
         at = self.row_scales.offset + np.dtype(dtype).itemsize * rows.start
         part = Tensor(at, dtype, (rows.stop - rows.start,))
         name = self.name + "s" if part == self.row_scales else f"{self.name}s{rows.start}"
-        scales = row_numbers(g, g.fresh(g.table(name, part)), dtype, np.float32(self.top_scale / np.float32(factor)))
+        scales = row_numbers(g, g.fresh(g.table(name, part)), dtype, self.top_scale)
         return g.op("Mul", sums, scales)
 
-    def part(self, g: Graph, number: int, shape: tuple[int, ...], first: int = 0) -> Name:
-        """Add the entries of a block from index `first` on, as a tensor."""
+    def part(self, g: Graph, number: int, shape: tuple[int, ...], first: int | None = None) -> Name:
+        """Add the entries of a block, as a tensor; those from index `first` on if only some of them are meant."""
         block = self.blocks[number]
-        at = self.offset + (block.start + first) * np.dtype(self.dtype).itemsize
-        return g.table(
-            f"{self.name}{number}_{first}" if first else f"{self.name}{number}", Tensor(at, self.dtype, shape)
-        )
+        at = self.offset + (block.start + (first or 0)) * np.dtype(self.dtype).itemsize
+        name = f"{self.name}{number}" if first is None else f"{self.name}{number}_{first}"
+        return g.table(name, Tensor(at, self.dtype, shape))
 
 
 class Slots(NamedTuple):
