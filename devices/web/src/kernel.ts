@@ -22,7 +22,7 @@ export interface LoadOptions extends OpenOptions {
 
 type Call = (...words: number[]) => number;
 
-/** Names as in `EXPORTED` of build_wasm.py, which shortens them: exports are told apart by their order alone. Calls are
+/** Names as in `EXPORTED` of build_wasm.py, which shortens them: an export is known by its place alone. Calls are
  * those of edgerec_kernel.h, whose numbers are pointers, sizes, rows and statuses. */
 type Exports = [
   er_work_size: Call,
@@ -285,9 +285,9 @@ export async function openKernel(
       const scores = new Float32Array(candidates.length);
       for (let start = 0; start === 0 || start < scores.length; start += rows) {
         const part = candidates.slice(start, start + rows);
-        const asked = request(subject, { k: part.length });
+        const at = request(subject, { k: part.length });
         setInts(rowsAt, part);
-        check(er_score(opened, asked, rowsAt, part.length, scoresAt, ...work));
+        check(er_score(opened, at, rowsAt, part.length, scoresAt, ...work));
         scores.set(floats(scoresAt, part.length), start);
       }
       return scores;

@@ -149,7 +149,7 @@ interface Checked {
   about: Fields;
 }
 
-/** Return the facts of a manifest that was checked, and has so many bytes. */
+/** Return the facts of a manifest of `bytes` bytes that was checked. */
 export function metadataOf(fields: Fields, bytes: number, files: readonly Pick<FileEntry, "bytes">[]): Metadata {
   const { version, rollback_index = 0, layout, precision, d, items, users, graphs, about } = fields as unknown as Checked;
   return {
