@@ -64,8 +64,9 @@ async function library(outdir) {
 
 if (process.argv[2] === "--package") {
   await library(join(here, "dist"));
-  const built = join(here, "../edgerec_devices/web/dist/edgerec-kernel.wasm");
-  await copyFile(built, join(here, "dist/edgerec-kernel.wasm"));
+  for (const name of ["edgerec-kernel.wasm", "edgerec-kernel-relaxed.wasm"]) {
+    await copyFile(join(here, "../edgerec_devices/web/dist", name), join(here, "dist", name));
+  }
   await copyFile(join(here, "../../LICENSE"), join(here, "LICENSE")); // npm packs no links
 } else {
   const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");

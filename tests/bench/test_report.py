@@ -14,7 +14,7 @@ from edgerec_bench.reports.headline import headline_of
 from edgerec_bench.reports.plots import plots
 from edgerec_bench.result.figures import Measured
 from edgerec_bench.result.process import Process
-from edgerec_bench.result.side_by_side import lines, milliseconds, reference, unlike_devices
+from edgerec_bench.result.side_by_side import lines, milliseconds, reference, unlike_devices, with_unique_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,6 +169,22 @@ def test_a_bundle_before_and_after_has_two_names(results: list[Result], tmp_path
     report([results[0], results[0]], tmp_path / "report.html")
     content = (tmp_path / "report.html").read_text()
     assert content.count("dense.bundle (2)<") == content.count("dense.bundle<") > 4, "in the table and in every chart"
+
+
+def test_a_bundle_on_several_devices_is_named_by_what_answered(results: list[Result], tmp_path: Path) -> None:
+    first = results[0]
+    kernel = {"provider": "kernel"}
+    board = {**kernel, "clock": "instructions", "cpu": "Cortex-M4F (emulated)"}
+    others = (kernel, {**kernel, "runtime": "browser"}, {**kernel, "runtime": "node"}, {"runtime": "node"}, board)
+    taken = [first, *(replace(first, device={**first.device, **facts}) for facts in (*others, kernel))]
+    wanted = ["onnxruntime", "kernel", "kernel in browser", "kernel in node", "onnxruntime in node"]
+    wanted += ["kernel on Cortex-M4F (emulated)", "kernel (2)"]
+    names = [f"dense.bundle, {one}" for one in wanted]
+    assert [one.bundle.name for one in with_unique_names(taken)] == names
+    assert "provider" in unlike_devices(taken[:2])
+    report(taken, tmp_path / "report.html")
+    content = read(tmp_path / "report.html").text
+    assert all(name in content for name in names)
 
 
 def test_a_bundle_has_its_colour_in_every_chart(results: list[Result]) -> None:

@@ -22,6 +22,7 @@ from edgerec_bench.result import (
     Line,
     Result,
     ScaleResult,
+    answered_by,
     heading,
     lines,
     reference,
@@ -110,7 +111,8 @@ def _head(result: Result) -> Column:
     bundle = result.bundle
     parts = [str(bundle.about[name]) for name in ("data", "backbone", "method", "budget") if bundle.about.get(name)]
     origin = ", ".join([*dict.fromkeys(parts), f"{bundle.items:,} items"])
-    form = [f"{bundle.layout} {bundle.precision}", *([result.runtime] if result.runtime != "python" else [])]
+    answerer = answered_by(result)
+    form = [f"{bundle.layout} {bundle.precision}", *([answerer] if answerer != "onnxruntime" else [])]
     return Column(bundle.name, (", ".join([*form, *(["partial"] if result.partial else [])]), origin))
 
 

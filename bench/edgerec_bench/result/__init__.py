@@ -22,6 +22,7 @@ from edgerec_bench.result.scale import (
 )
 from edgerec_bench.result.side_by_side import (
     Line,
+    answered_by,
     differences,
     lines,
     milliseconds,
@@ -55,6 +56,7 @@ __all__ = [
     "Result",
     "ScaleResult",
     "Settings",
+    "answered_by",
     "calls_needed",
     "clock_of",
     "differences",

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from edgerec.budget import format_bytes
-from edgerec_bench.result.process import CLOCKS, TIME, Clock, Process, Sustained
+from edgerec_bench.result.process import CLOCKS, INSTRUCTIONS, TIME, Clock, Process, Sustained
 from edgerec_bench.result.result import Result
 
 Figure = Callable[[Result], float | None]
 
 ALIKE = (
     "cpu", "architecture", "cores", "usable_cores", "governor", "memory_bytes", "os", "kernel", "python", "numpy",
-    "onnxruntime", "ort_telemetry",
+    "onnxruntime", "ort_telemetry", "provider",
 )  # fmt: skip
 """Facts of a device that affect its figures."""
 WORK = ("k", "exclude", "history", "candidates", "threads")
@@ -68,12 +68,26 @@ def differences(results: Sequence[Result]) -> dict[str, list[str]]:
     return {name: values for name, values in shown.items() if len(set(values)) > 1}
 
 
+def answered_by(result: Result) -> str:
+    """Return what answered, and where if that is not a program of this machine: 'kernel in node'."""
+    program = "kernel" if result.device.get("provider") == "kernel" else "onnxruntime"
+    if result.clock is INSTRUCTIONS and "cpu" in result.device:
+        return f"{program} on {result.device['cpu']}"
+    return program if result.runtime == "python" else f"{program} in {result.runtime}"
+
+
 def with_unique_names(results: Sequence[Result]) -> list[Result]:
-    """Append a number to repeated bundle names, as for one bundle before and after a change."""
+    """Append what answered to repeated bundle names, if that differs; then a number to those still repeated, as
+    for one bundle before and after a change."""
+    answerers: dict[str, set[str]] = {}
+    for result in results:
+        answerers.setdefault(result.bundle.name, set()).add(answered_by(result))
     seen: Counter[str] = Counter()
     named = []
     for result in results:
         name = result.bundle.name
+        if len(answerers[name]) > 1:
+            name = f"{name}, {answered_by(result)}"
         seen[name] += 1
         bundle = replace(result.bundle, name=f"{name} ({seen[name]})" if seen[name] > 1 else name)
         named.append(replace(result, bundle=bundle))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from edgerec.errors import BenchError, DoesNotFitError
-from edgerec.files import sha256
 from edgerec_devices.facts import machine_facts
 from edgerec_devices.protocol import Request
 from edgerec_devices.web import files
@@ -48,7 +48,8 @@ def runtime_facts(runtime: str, provider: str, heap: int | None) -> dict[str, An
     there is one."""
     facts = {"runtime": runtime, "provider": provider}
     if provider == KERNEL:
-        facts["edgerec_kernel"] = sha256(files.KERNEL)[:12]
+        builds = b"".join(path.read_bytes() for path in files.KERNELS)
+        facts["edgerec_kernel"] = hashlib.sha256(builds).hexdigest()[:12]
     else:
         facts |= {"onnxruntime": files.version(), "ort_telemetry": "off"}
     return facts if heap is None else {**facts, "heap_limit_bytes": heap}

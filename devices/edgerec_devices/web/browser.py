@@ -103,7 +103,7 @@ class Browser:
         if not self._address.opened:
             chromium.find_chromium()
         self.server = WebServer(self._address.host, self._address.port)
-        self.server.serve([*files.PAGE.glob("*.html"), *files.DIST.glob("*.mjs"), files.KERNEL])
+        self.server.serve([*files.PAGE.glob("*.html"), *files.DIST.glob("*.mjs"), *files.KERNELS])
         self.server.serve(runtime, "ort/", lasting=True)
         if self._address.opened:
             # Printed, because a message of `tell` may be truncated, or replaced before it is read.

@@ -24,7 +24,8 @@ from edgerec_devices.protocol import Missing, Tell, setup_folder
 
 WEB = Path(__file__).parent
 DIST, PAGE = WEB / "dist", WEB / "page"
-KERNEL = DIST / "edgerec-kernel.wasm"
+KERNELS = (DIST / "edgerec-kernel.wasm", DIST / "edgerec-kernel-relaxed.wasm")
+"""Builds of the kernel, the second with relaxed dot products: the library takes the one that the platform can run."""
 RUNTIME = (
     *("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
     *("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),

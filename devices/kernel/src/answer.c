@@ -10,7 +10,7 @@ static size_t lay_out(const er_model *model, uint8_t *memory, er_work *work) {
     work->query.codes = er_take(&arena, d);
     work->row = er_take(&arena, (uint64_t)d * sizeof(float));
     work->spare = er_take(&arena, (uint64_t)er_spare(model) * sizeof(float));
-    work->tile = er_take(&arena, (uint64_t)(items < tile ? items : tile) * sizeof(er_cell));
+    work->tile = er_take(&arena, (uint64_t)((items < tile ? items : tile) + ER_BEHIND) * sizeof(er_cell));
     return arena.used;
 }
 
@@ -178,36 +178,29 @@ static void push_rows(const er_model *model, er_work *work, best *heap, const ui
     push_tile(heap, work, first, rows);
 }
 
-#if ER_BOUNDS
-/* The last blocks have the highest bounds: they are read first. */
-static void push_blocks(const er_model *model, er_work *work, best *heap, const uint16_t *norms) {
-    const er_table *table = &model->items;
-    const float *bounds = model->bounds + (norms ? table->n_blocks : 0);
-    er_query_lengths(model, &work->query, work->row);
-    for (uint32_t one = table->n_blocks; one-- > 0;) {
-        const er_block *block = &table->blocks[one];
-        float bound = bounds[one] * work->row[block->width - 1] * 1.0001f; /* above the rounding of sums */
-        if (heap->n == heap->k && bound < heap->scores[0]) continue;
-        for (uint32_t start = 0; start < block->rows; start += ER_TILE)
-            push_rows(model, work, heap, norms, block->first + start,
-                      block->rows - start < ER_TILE ? block->rows - start : ER_TILE);
-    }
-}
-#endif
-
+/* Every row, a tile at a time. With bounds, block by block: the last have the highest, and are read first. */
 static void push_all(const er_model *model, er_work *work, best *heap, const uint16_t *norms) {
-    uint32_t items = model->facts.items, tile = er_tile(model);
+    const er_table *table = &model->items;
+    uint32_t tile = er_tile(model), first = 0, rows = table->rows, one = 0;
 #if ER_BOUNDS
-    if (model->bounds) {
-        push_blocks(model, work, heap, norms);
-        return;
-    }
+    const float *bounds = model->bounds ? model->bounds + (norms ? table->n_blocks : 0) : NULL;
+    if (bounds) er_query_lengths(model, &work->query, work->row), one = table->n_blocks - 1;
 #endif
-    for (uint32_t first = 0; first < items; first += tile) {
-        uint32_t rows = items - first < tile ? items - first : tile;
-        push_rows(model, work, heap, norms, first, rows);
-        if (items - first <= tile) break;
-    }
+    do {
+#if ER_BOUNDS
+        if (bounds) {
+            const er_block *block = &table->blocks[one];
+            float bound = bounds[one] * work->row[block->width - 1] * 1.0001f; /* above the rounding of sums */
+            if (heap->n == heap->k && bound < heap->scores[0]) continue;
+            first = block->first, rows = block->rows;
+        }
+#endif
+        for (uint32_t left = rows; left;) {
+            uint32_t few = left < tile ? left : tile;
+            push_rows(model, work, heap, norms, first + (rows - left), few);
+            left -= few;
+        }
+    } while (one--);
 }
 
 static er_status rank_popular(const er_model *model, er_work *work, uint32_t k, int32_t *items, float *scores,

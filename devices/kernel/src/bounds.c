@@ -5,10 +5,17 @@
 
 #if ER_BOUNDS
 
-enum { SLICE = 256, SORTED = 1024 };
+#ifdef __OPTIMIZE_SIZE__
+enum { SLICE = 1 };
+#else
+enum { SLICE = 256 };
+#endif
 
 /* Not the square root: a number at least as large, by a part in a million at most. */
 static float root_above(float square) {
+#ifdef __wasm__ /* an instruction */
+    return __builtin_sqrtf(square) * 1.000001f;
+#else
     if (!(square > 0)) return square == 0 ? 0 : square; /* of what is no number: itself, which skips nothing */
     union {
         float value;
@@ -17,29 +24,31 @@ static float root_above(float square) {
     guess.bits = (guess.bits >> 1) + 0x1fbd1df5u;
     for (int step = 0; step < 4; step++) guess.value = 0.5f * (guess.value + square / guess.value);
     return guess.value * 1.000001f;
+#endif
 }
 
 #define ER_SQUARES(TYPE, VALUE)                                                                                        \
-    for (uint32_t at = 0; at < block->width; at++) {                                                                   \
-        const TYPE *column = (const TYPE *)table->values + block->start + (size_t)at * block->rows + first;            \
-        for (uint32_t row = 0; row < n; row++) squares[row] += (float)(VALUE) * (float)(VALUE);                        \
+    {                                                                                                                  \
+        for (uint32_t at = 0; at < block->width; at++) {                                                               \
+            const TYPE *column = (const TYPE *)table->values + block->start + (size_t)at * block->rows + first;        \
+            for (uint32_t row = 0; row < n; row++) squares[row] += (float)(VALUE) * (float)(VALUE);                    \
+        }                                                                                                              \
+        return;                                                                                                        \
     }
 
 /* Squares of rows first .. first + n - 1 of a block, as decoded values without scales. */
 static void squares_of(const er_table *table, const er_block *block, uint32_t first, uint32_t n, float *squares) {
     for (uint32_t row = 0; row < n; row++) squares[row] = 0;
-    if (table->by_column && block->bits == 32) {
-        ER_SQUARES(float, column[row])
-    } else if (table->by_column && block->bits == 8) {
-        ER_SQUARES(uint8_t, column[row] - 128)
-    } else {
-        for (uint32_t row = 0; row < n; row++) {
-            size_t step = table->by_column ? block->rows : 1;
-            size_t index = table->by_column ? first + row : (size_t)(first + row) * block->width;
-            for (uint32_t at = 0; at < block->width; at++, index += step) {
-                float value = er_value(table, block, index);
-                squares[row] += value * value;
-            }
+#ifndef __OPTIMIZE_SIZE__
+    if (table->by_column && block->bits == 32) ER_SQUARES(float, column[row])
+    if (table->by_column && block->bits == 8) ER_SQUARES(uint8_t, column[row] - 128)
+#endif
+    for (uint32_t row = 0; row < n; row++) {
+        size_t step = table->by_column ? block->rows : 1;
+        size_t index = table->by_column ? first + row : (size_t)(first + row) * block->width;
+        for (uint32_t at = 0; at < block->width; at++, index += step) {
+            float value = er_value(table, block, index);
+            squares[row] += value * value;
         }
     }
 }
@@ -67,25 +76,16 @@ void er_find_bounds(const er_model *model, float *bounds) {
 
 /* Lengths of the query as each width of block meets it, into `lengths` (d): the i-th is of i + 1 values. */
 void er_query_lengths(const er_model *model, const er_query *query, float *lengths) {
-    uint32_t d = model->facts.d;
     float sum = 0;
-    for (uint32_t at = 0; at < d; at++) {
+    for (uint32_t at = 0; at < model->facts.d; at++) {
         float value = model->items.integer ? (float)query->codes[at] * query->scale : query->values[at];
-        lengths[at] = value * value;
-    }
-    bool sorted = model->items.layout == ER_BLOCKED;
-    for (uint32_t at = 1; !sorted && d <= SORTED && at < d; at++) { /* the largest first */
-        float square = lengths[at];
         uint32_t place = at;
-        for (; place && lengths[place - 1] < square; place--) lengths[place] = lengths[place - 1];
-        lengths[place] = square;
+        value *= value;
+        if (model->items.layout != ER_BLOCKED) /* the largest first */
+            for (; place && lengths[place - 1] < value; place--) lengths[place] = lengths[place - 1];
+        lengths[place] = value;
     }
-    if (!sorted && d > SORTED) {
-        for (uint32_t at = 0; at < d; at++) sum += lengths[at];
-        for (uint32_t at = 0; at < d; at++) lengths[at] = root_above(sum);
-        return;
-    }
-    for (uint32_t at = 0; at < d; at++) {
+    for (uint32_t at = 0; at < model->facts.d; at++) {
         sum += lengths[at];
         lengths[at] = root_above(sum);
     }

@@ -23,9 +23,21 @@ int memcmp(const void *one, const void *other, size_t size);
 #endif
 #endif
 
+/* 0: the caller decodes texts and the manifest itself, and refuses what is not UTF-8. */
+#ifndef ER_UTF8
+#define ER_UTF8 1
+#endif
+
+/* Cells behind a tile that simd128.h writes to. */
+#ifdef __wasm_simd128__
+#define ER_BEHIND 16
+#else
+#define ER_BEHIND 0
+#endif
+
 /* Blocks of a large catalogue that are not read; a small machine has none. */
 #ifndef ER_BOUNDS
-#ifdef __OPTIMIZE_SIZE__
+#if defined(__OPTIMIZE_SIZE__) && !defined(__wasm__)
 #define ER_BOUNDS 0
 #else
 #define ER_BOUNDS 1
@@ -47,7 +59,7 @@ int memcmp(const void *one, const void *other, size_t size);
 #define ER_LARGE 65536 /* rows from which a catalogue is large */
 #endif
 
-enum { ER_STRETCH = 1 << 16, ER_RUN = 256, ER_LAYERS = 16, ER_DIMENSIONS = 1 << 16 };
+enum { ER_STRETCH = 1 << 16, ER_RUN = 256, ER_LAYERS = 16, ER_DIMENSIONS = 1 << 16, ER_SORTED = 1024 };
 
 /* Limits of edgerec/runtime/bundle-spec.json; tests/devices/kernel compares them. */
 enum {

@@ -229,7 +229,7 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
         }
     }
 #if ER_BOUNDS
-    bool bounded = model->items.layout == ER_ELL || (model->items.layout == ER_BLOCKED && by_column);
+    bool bounded = model->items.layout == ER_ELL ? d <= ER_SORTED : model->items.layout == ER_BLOCKED && by_column;
     if (bounded && !has_scorer && model->items.n_blocks > 1 && model->items.rows >= ER_LARGE) {
         float *bounds = er_take(arena, 2 * (uint64_t)model->items.n_blocks * sizeof *bounds);
         if (bounds == NULL) return ER_MEMORY;

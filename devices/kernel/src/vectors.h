@@ -87,75 +87,9 @@ static void er_columns_part(const uint8_t *codes, size_t stride, uint32_t width,
     }
 }
 
-#elif defined(__wasm_simd128__) /* few bytes, two columns at a time; two products of 16 bits are one instruction */
+#elif defined(__wasm_simd128__)
 
-#include <wasm_simd128.h>
-
-static void er_columns_bits(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n,
-                            uint32_t shift, uint32_t bits, int32_t *out) {
-    int32_t mask = (1 << bits) - 1, twice = bits == 2 ? 2 : 1;
-    v128_t masks = wasm_i16x8_splat((int16_t)mask);
-    for (uint32_t at = 0; at < width; at += 2, codes += 2 * stride) {
-        const uint8_t *other = at + 1 < width ? codes + stride : codes;
-        int32_t a = query[at] * twice, b = at + 1 < width ? query[at + 1] * twice : 0;
-        v128_t weights = wasm_i32x4_splat((int32_t)((uint32_t)b << 16 | (uint16_t)a));
-        uint32_t row = 0;
-        for (; row + 8 <= n; row += 8) {
-            v128_t one = wasm_v128_and(wasm_u16x8_shr(wasm_u16x8_load8x8(codes + row), shift), masks);
-            v128_t two = wasm_v128_and(wasm_u16x8_shr(wasm_u16x8_load8x8(other + row), shift), masks);
-            v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_shuffle(one, two, 0, 8, 1, 9, 2, 10, 3, 11), weights);
-            v128_t high = wasm_i32x4_dot_i16x8(wasm_i16x8_shuffle(one, two, 4, 12, 5, 13, 6, 14, 7, 15), weights);
-            wasm_v128_store(out + row, wasm_i32x4_add(wasm_v128_load(out + row), low));
-            wasm_v128_store(out + row + 4, wasm_i32x4_add(wasm_v128_load(out + row + 4), high));
-        }
-        for (; row < n; row++) out[row] += a * (codes[row] >> shift & mask) + b * (other[row] >> shift & mask);
-    }
-}
-
-static void er_columns_u8(const uint8_t *codes, size_t stride, uint32_t width, const int8_t *query, uint32_t n, int32_t *out) {
-    er_columns_bits(codes, stride, width, query, n, 0, 8, out);
-}
-
-#define er_columns_part er_columns_bits
-
-/* Four numbers of 16 or 32 bits. */
-static inline __attribute__((always_inline)) v128_t er_four(const void *values, bool half) {
-    if (!half) return wasm_v128_load(values);
-    v128_t bits = wasm_u32x4_load16x4(values), size = wasm_v128_and(bits, wasm_i32x4_const_splat(0x7fff));
-    v128_t value = wasm_f32x4_mul(wasm_i32x4_shl(size, 13), wasm_f32x4_const_splat(5.192296858534828e33f)); /* 2^112 */
-    v128_t endless = wasm_v128_and(wasm_i32x4_ge(size, wasm_i32x4_const_splat(0x7c00)), wasm_i32x4_const_splat(0x7f800000));
-    v128_t sign = wasm_i32x4_shl(wasm_v128_xor(bits, size), 16);
-    return wasm_v128_or(wasm_v128_or(value, endless), sign);
-}
-
-static void er_columns_floats(const uint8_t *values, size_t stride, uint32_t width, const float *query, uint32_t n,
-                              bool half, float *out) {
-    size_t size = half ? 2 : 4;
-    for (uint32_t at = 0; at < width; at += 2, values += 2 * stride * size) {
-        const uint8_t *other = at + 1 < width ? values + stride * size : values;
-        float a = query[at], b = at + 1 < width ? query[at + 1] : 0;
-        v128_t as = wasm_f32x4_splat(a), bs = wasm_f32x4_splat(b);
-        uint32_t row = 0;
-        for (; row + 4 <= n; row += 4) {
-            v128_t one = er_four(values + row * size, half), two = er_four(other + row * size, half);
-            v128_t sum = wasm_f32x4_add(wasm_f32x4_mul(one, as), wasm_f32x4_mul(two, bs));
-            wasm_v128_store(out + row, wasm_f32x4_add(wasm_v128_load(out + row), sum));
-        }
-        for (; row < n; row++) {
-            float one = half ? er_half(((const uint16_t *)values)[row]) : ((const float *)values)[row];
-            float two = half ? er_half(((const uint16_t *)other)[row]) : ((const float *)other)[row];
-            out[row] += a * one + b * two;
-        }
-    }
-}
-
-static void er_columns_f32(const float *values, size_t stride, uint32_t width, const float *query, uint32_t n, float *out) {
-    er_columns_floats((const uint8_t *)values, stride, width, query, n, false, out);
-}
-
-static void er_columns_f16(const uint16_t *values, size_t stride, uint32_t width, const float *query, uint32_t n, float *out) {
-    er_columns_floats((const uint8_t *)values, stride, width, query, n, true, out);
-}
+#include "simd128.h"
 
 #else /* the same in few bytes */
 

@@ -13,6 +13,8 @@ const NEIGHBOURS = 50;
 const CANDIDATES = 200;
 /** As many as the exporter lists. */
 const POPULAR = 1000;
+/** The build for every browser: one is stored for visits without a network. */
+const KERNEL = "edgerec-kernel.wasm";
 /** The latest picks, one of which is the reason for a recommendation. */
 const REASONS = 20;
 
@@ -42,7 +44,7 @@ const verbs: { [Name in keyof Verbs]: (...words: Parameters<Verbs[Name]>) => Pro
       const doing = names.length > 1 ? `Fetching size ${at + 1} of ${names.length}` : "Fetching the recommender";
       say({ doing });
       const onProgress = ({ loaded, total }: { loaded: number; total: number }) => say({ doing, loaded, total });
-      models.push(await load(new URL(`${name}/`, bundles), { onProgress }));
+      models.push(await load(new URL(`${name}/`, bundles), { onProgress, kernel: KERNEL }));
     }
     say({ doing: "Starting" });
     model = models[0]!;

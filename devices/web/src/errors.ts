@@ -10,8 +10,8 @@ export class EdgeRecError extends Error {
 /** Make one printable line of a message that may quote untrusted text: escape control characters, shorten long text. */
 const shown = (text: string) =>
   (text.length > 2000 ? `${text.slice(0, 1500)} ... ${text.slice(-500)}` : text).replace(
-    /[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
-    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (letter) => `\\u${letter.codePointAt(0)!.toString(16).padStart(4, "0")}`,
   );
 
 /** A bundle that is missing, incomplete, damaged, altered, or newer than this reader. Messages name the file. */

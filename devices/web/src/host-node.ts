@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { checkFile, parse, UNPACK, type OpenOptions } from "./bundle.ts";
 import { BundleError, MissingError, PatchError } from "./errors.ts";
 import { MANIFEST, MOST_BYTES } from "./manifest.ts";
+import { nearKernel } from "./near-kernel.ts";
 import type { Runtime } from "./onnxruntime.ts";
 import type { HistoryStore } from "./session.ts";
 import { oneFile, web, type Source, type Stream } from "./source.ts";
@@ -54,7 +55,7 @@ export async function importing(): Promise<Runtime> {
 }
 
 /** Compile the kernel, which lies next to this module, or is a file elsewhere. */
-export const compileKernel = async (place: string | URL = new URL("./edgerec-kernel.wasm", import.meta.url)) =>
+export const compileKernel = async (place: string | URL = nearKernel()) =>
   WebAssembly.compile(await readFile(place));
 
 /** Return the source of a bundle in a folder or a file, or at a URL. */

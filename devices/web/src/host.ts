@@ -1,5 +1,6 @@
 /** Functions for pages and workers: bundles at URLs, and onnxruntime-web. The build for Node uses `host-node.ts`. */
 
+import { nearKernel } from "./near-kernel.ts";
 import type { Runtime } from "./onnxruntime.ts";
 import { web, type Source } from "./source.ts";
 
@@ -10,5 +11,5 @@ export const sourceOf = (source: string | URL | Source) => ("read" in Object(sou
 export const importing = async () => (await import("onnxruntime-web/wasm")) as Runtime;
 
 /** Compile the kernel, which lies next to this module. */
-export const compileKernel = async (place: string | URL = new URL("./edgerec-kernel.wasm", import.meta.url)) =>
+export const compileKernel = async (place: string | URL = nearKernel()) =>
   WebAssembly.compile(await (await fetch(place)).arrayBuffer());

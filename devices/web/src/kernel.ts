@@ -1,6 +1,6 @@
 /**
  * Answers in bundle rows by the kernel: devices/kernel, compiled to WebAssembly. A bundle has a memory of its own, which
- * holds the tables, and does not grow once it is open.
+ * holds the tables; once it is open, it grows by no more than what the longest request lists, and its answer.
  */
 
 import { readFile, type OpenOptions } from "./bundle.ts";
@@ -13,30 +13,33 @@ import { sha256 } from "./sha256.ts";
 import { utf8, type Source } from "./source.ts";
 
 export interface LoadOptions extends OpenOptions {
-  /** The compiled kernel, or the place of `edgerec-kernel.wasm`; by default it is next to this module. */
+  /**
+   * The compiled kernel, or the place of its file; by default, of `edgerec-kernel.wasm` and `edgerec-kernel-relaxed.wasm`
+   * next to this module, it is the one that is faster here.
+   */
   kernel?: WebAssembly.Module | string | URL;
 }
 
-/** Functions of edgerec_kernel.h. Numbers are pointers, sizes, rows and statuses. */
-type Kernel = {
-  __heap_base: WebAssembly.Global;
-  er_row_of_int(model: number, side: number, id: bigint): number;
-} & Record<
-  | "er_manifest_file"
-  | "er_open"
-  | "er_work_size"
-  | "er_kind"
-  | "er_recommend"
-  | "er_similar"
-  | "er_popular"
-  | "er_score"
-  | "er_encode"
-  | "er_row_of_text"
-  | "er_int_of_row"
-  | "er_text_of_row"
-  | "er_title",
-  (...words: number[]) => number
->;
+type Call = (...words: number[]) => number;
+
+/** Names as in `EXPORTED` of build_wasm.py, which shortens them: an export is known by its place alone. Calls are
+ * those of edgerec_kernel.h, whose numbers are pointers, sizes, rows and statuses. */
+type Exports = [
+  er_work_size: Call,
+  er_recommend: Call,
+  er_similar: Call,
+  er_popular: Call,
+  er_score: Call,
+  er_encode: Call,
+  er_row_of_int: (model: number, side: number, id: bigint) => number,
+  er_row_of_text: Call,
+  er_int_of_row: Call,
+  er_text_of_row: Call,
+  er_title: Call,
+  er_manifest_file: Call,
+  er_open: Call,
+  __heap_base: WebAssembly.Global,
+];
 
 /** The part of a manifest that is read here, after the kernel has checked it. */
 interface Parsed {
@@ -51,8 +54,9 @@ interface Parsed {
 const PAGE = 65536;
 /** Pages of the kernel's own constants and stack: `OWN` of build_wasm.py. */
 const OWN_PAGES = 2;
-/** Statuses, and the groups of er_kind. */
-const [ER_MEMORY, ER_REQUEST, ER_FILE, ER_SIGNATURE] = [1, 32, 72, 96];
+/** Statuses, and the groups of er_kind, by 32. */
+const [ER_MEMORY, ER_FILE] = [1, 72];
+const [REQUESTS, SIGNATURES] = [1, 3];
 /** What people can do about some statuses; the others say by their number what is damaged. */
 const MESSAGES: Record<number, string> = {
   35: "the vector must be finite", // ER_VECTOR
@@ -85,7 +89,7 @@ export async function openKernel(
   const module = kernel instanceof WebAssembly.Module ? kernel : kernel ? compile(kernel) : (compiled ??= compile());
   const fetched = Promise.resolve(module).catch((error: unknown) => {
     compiled = undefined;
-    throw new MissingError(`the kernel cannot be loaded (${firstLine(error)}); serve edgerec-kernel.wasm next to its module`);
+    throw new MissingError(`the kernel cannot be loaded (${firstLine(error)}); serve edgerec-kernel*.wasm next to its module`);
   });
   fetched.catch(() => undefined); // awaited after the manifest
   const json = await source.read(MANIFEST, MOST_BYTES, true);
@@ -94,8 +98,24 @@ export async function openKernel(
   }
 
   const memory = new WebAssembly.Memory({ initial: OWN_PAGES });
-  const er = (await WebAssembly.instantiate(await fetched, { env: { memory } })).exports as unknown as Kernel;
-  let end: number = er.__heap_base.value;
+  const { exports } = await WebAssembly.instantiate(await fetched, { env: { a: memory } });
+  const [
+    er_work_size,
+    er_recommend,
+    er_similar,
+    er_popular,
+    er_score,
+    er_encode,
+    er_row_of_int,
+    er_row_of_text,
+    er_int_of_row,
+    er_text_of_row,
+    er_title,
+    er_manifest_file,
+    er_open,
+    __heap_base,
+  ] = Object.values(exports) as unknown as Exports;
+  let end: number = __heap_base.value;
 
   /** Take bytes at a multiple of 64. */
   function room(count: number): number {
@@ -122,11 +142,9 @@ export async function openKernel(
   }
   function check(status: number): void {
     if (status) {
-      const kind = er.er_kind(status);
+      const kind = status >> 5;
       const said = MESSAGES[status] ?? `the bundle is damaged (kernel status ${status}); get it again`;
-      throw kind === ER_REQUEST
-        ? new RequestError(said)
-        : new (kind === ER_SIGNATURE ? SignatureError : BundleError)(said);
+      throw kind === REQUESTS ? new RequestError(said) : new (kind === SIGNATURES ? SignatureError : BundleError)(said);
     }
   }
 
@@ -136,14 +154,14 @@ export async function openKernel(
   setInts(words, [jsonAt, json.length]);
   const sizes = new Map<string, number>();
   for (let n = 0, status = 0; !status; n++) {
-    status = er.er_manifest_file(words, n, name, number);
+    status = er_manifest_file(words, n, name, number);
     if (status !== ER_FILE) {
       check(status);
       const [file] = decoded(bytes(name, NAME_BYTES)).split("\0");
       sizes.set(file!, int(number) + int(number + 4) * 2 ** 32);
     }
   }
-  const parsed = JSON.parse(utf8(json)) as Parsed & Fields;
+  const parsed = JSON.parse(decoded(json)) as Parsed & Fields;
   const { items, users } = parsed;
   const tables = parsed["tables"]; // quoted: the build shortens this name elsewhere
   for (const entry of trusted ? [...Object.values(parsed.graphs), ...parsed.other_files] : []) {
@@ -158,7 +176,7 @@ export async function openKernel(
   for (let tries = 4; status === ER_MEMORY && tries--; size = int(length)) {
     end = arena;
     room(size);
-    status = er.er_open(words, arena, size, length, model);
+    status = er_open(words, arena, size, length, model);
   }
   check(status);
 
@@ -169,21 +187,24 @@ export async function openKernel(
   /** Bytes of a text at most: no id is longer than its section. */
   const most = Math.max(64, ...["item_ids", "user_ids"].map((name) => parsed["sections"][name]?.[2][0] ?? 0));
   const vectorAt = room(4 * d);
-  /** Rows of a request, then those of an answer and their scores; or a text. Nothing else is taken later. */
-  const lists = room(Math.max(12 * rows, most));
-  const [rowsAt, scoresAt] = [lists + 4 * rows, lists + 8 * rows];
-  const workSize = er.er_work_size(opened);
+  const workSize = er_work_size(opened);
   const work = [room(workSize), workSize];
+  /** Rows of a request, then those of an answer and their scores; or a text. It is the last, and the only one to grow. */
+  const lists = room(most);
+  let [rowsAt, scoresAt] = [0, 0];
   let isClosed = false;
 
-  /** Write an er_request. Its lists have each row once, and in one of them. */
-  function request({ user = -1, history, vector }: RowSubject, limits?: RowLimits): number {
+  /** Write an er_request, before the place of k answers. Its lists have each row once, and in one of them. */
+  function request({ user = -1, history, vector }: RowSubject, { k = 0, gone, allowed }: Partial<RowLimits> = {}): number {
     if (isClosed) {
       throw new RequestError("this bundle was closed; load it again");
     }
     const past = new Set(history);
-    const { gone = new Set<number>(), allowed } = limits ?? {};
-    const list = [...(allowed ?? gone)].filter((row) => !past.has(row) && !(allowed && gone.has(row)));
+    const list = [...(allowed ?? gone ?? [])].filter((row) => !past.has(row) && !(allowed && gone!.has(row)));
+    rowsAt = lists + 4 * (past.size + list.length);
+    scoresAt = rowsAt + 4 * k;
+    end = lists;
+    room(scoresAt + 4 * k - lists);
     setInts(lists, [...past, ...list]);
     if (vector) {
       const values: unknown[] = Array.from(vector);
@@ -201,10 +222,11 @@ export async function openKernel(
 
   function ranking(status: number): Ranking {
     check(status);
-    const scores = floats(scoresAt, rows);
-    return Array.from(new Int32Array(memory.buffer, rowsAt, int(length)), (row, at) => [row, scores[at]!]);
+    const found = int(length);
+    const scores = floats(scoresAt, found);
+    return Array.from(new Int32Array(memory.buffer, rowsAt, found), (row, at) => [row, scores[at]!]);
   }
-  const answer = [rowsAt, scoresAt, length, ...work];
+  const answer = () => [rowsAt, scoresAt, length, ...work];
 
   /** Refuse what the bundle was exported without. */
   function demandGraph(name: string): void {
@@ -216,7 +238,7 @@ export async function openKernel(
   function rowOf(side: number, ids: RowsEntry["ids"], id: Id): number {
     if (ids === "int" || ids === "none") {
       const whole = typeof id === "bigint" ? BigInt.asIntN(64, id) === id : Number.isSafeInteger(id);
-      return whole ? er.er_row_of_int(opened, side, BigInt(id)) : -1;
+      return whole ? er_row_of_int(opened, side, BigInt(id)) : -1;
     }
     let text = new TextEncoder().encode(typeof id === "string" ? id : "");
     // Text with a lone surrogate is no id, but encodes like another text.
@@ -230,15 +252,15 @@ export async function openKernel(
       return -1;
     }
     bytes(lists, text.length).set(text);
-    return er.er_row_of_text(opened, side, lists, text.length);
+    return er_row_of_text(opened, side, lists, text.length);
   }
 
   function idOf(side: number, ids: RowsEntry["ids"], row: number): Id {
     if (ids === "int" || ids === "none") {
-      check(er.er_int_of_row(opened, side, row, number));
+      check(er_int_of_row(opened, side, row, number));
       return plain(new BigInt64Array(memory.buffer, number, 1)[0]!);
     }
-    check(er.er_text_of_row(opened, side, row, lists, most, length));
+    check(er_text_of_row(opened, side, row, lists, most, length));
     return decoded(bytes(lists, int(length)));
   }
 
@@ -250,28 +272,29 @@ export async function openKernel(
       return { row: (id) => rowOf(side, ids, id), id: (row) => idOf(side, ids, row) };
     },
     title(row) {
-      check(er.er_title(opened, row, number, length));
+      check(er_title(opened, row, number, length));
       return decoded(bytes(int(number), int(length)));
     },
-    recommend: async (subject, limits) => ranking(er.er_recommend(opened, request(subject, limits), limits.k, ...answer)),
-    popular: async (limits) => ranking(er.er_popular(opened, request({}, limits), limits.k, ...answer)),
+    recommend: async (subject, limits) => ranking(er_recommend(opened, request(subject, limits), limits.k, ...answer())),
+    popular: async (limits) => ranking(er_popular(opened, request({}, limits), limits.k, ...answer())),
     async similar(row, limits) {
       demandGraph("similar");
-      return ranking(er.er_similar(opened, row, request({}, limits), limits.k, ...answer));
+      return ranking(er_similar(opened, row, request({}, limits), limits.k, ...answer()));
     },
     async score(subject, candidates) {
       const scores = new Float32Array(candidates.length);
       for (let start = 0; start === 0 || start < scores.length; start += rows) {
         const part = candidates.slice(start, start + rows);
+        const at = request(subject, { k: part.length });
         setInts(rowsAt, part);
-        check(er.er_score(opened, request(subject), rowsAt, part.length, scoresAt, ...work));
+        check(er_score(opened, at, rowsAt, part.length, scoresAt, ...work));
         scores.set(floats(scoresAt, part.length), start);
       }
       return scores;
     },
     async encode(history) {
       demandGraph("encode");
-      check(er.er_encode(opened, request({ history }), vectorAt, ...work));
+      check(er_encode(opened, request({ history }), vectorAt, ...work));
       return floats(vectorAt, d).slice();
     },
     async close() {

@@ -113,6 +113,12 @@ export function readManifest(content: Bytes): Manifest {
   const names = new Set(ownFiles.map(({ file }) => file));
   demand(ownFiles.length <= limits.files && names.size === ownFiles.length, "other_files");
   const wanted = object(fields["session"], "session");
+  const { rollback_index = 0 } = fields;
+  whole(rollback_index, "rollback_index");
+  whole(fields["d"], "d", 1);
+  demand(fields["layout"], "layout");
+  demand(fields["precision"], "precision");
+  object(fields["about"], "about");
   const manifest = {
     metadata: metadataOf(fields, content.length, ownFiles),
     items,
@@ -130,22 +136,34 @@ export function readManifest(content: Bytes): Manifest {
   return manifest;
 }
 
-/** Return the facts of a manifest, of as many bytes; some are checked here, the others are checked elsewhere. */
+/** The facts in a manifest that was checked. */
+interface Checked {
+  version: string;
+  rollback_index?: number;
+  layout: unknown;
+  precision: unknown;
+  d: number;
+  items: RowsEntry;
+  users: RowsEntry | null;
+  graphs: Fields;
+  about: Fields;
+}
+
+/** Return the facts of a manifest of `bytes` bytes that was checked. */
 export function metadataOf(fields: Fields, bytes: number, files: readonly Pick<FileEntry, "bytes">[]): Metadata {
-  const { items, users } = fields as Record<string, RowsEntry | undefined>;
-  const { rollback_index = 0 } = fields;
+  const { version, rollback_index = 0, layout, precision, d, items, users, graphs, about } = fields as unknown as Checked;
   return {
-    version: fields["version"] as string,
-    rollbackIndex: whole(rollback_index, "rollback_index"),
-    layout: `${demand(fields["layout"], "layout")}`,
-    precision: `${demand(fields["precision"], "precision")}`,
-    d: whole(fields["d"], "d", 1),
-    items: items!.rows,
+    version,
+    rollbackIndex: rollback_index,
+    layout: `${layout}`,
+    precision: `${precision}`,
+    d,
+    items: items.rows,
     users: users?.rows ?? 0,
     bytes: files.reduce((sum, entry) => sum + entry.bytes, bytes),
-    graphs: Object.keys(fields["graphs"] as Fields),
-    titles: "item_titles" in (fields["sections"] as Fields),
-    about: object(fields["about"], "about"),
+    graphs: Object.keys(graphs),
+    titles: "item_titles" in (fields["sections"] as Fields), // quoted: the build shortens this name elsewhere
+    about,
   };
 }
 
