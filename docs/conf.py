@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+# jsonschema would build 38 parsers of addresses on import, in seconds, for formats that no notebook has.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import edgerec  # noqa: E402
 from docs import extension  # noqa: E402

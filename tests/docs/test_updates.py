@@ -36,7 +36,9 @@ def test_the_pages_commands_and_program_run(
     (tmp_path / "inbox" / "2.patch").write_bytes(patch)
     wanted = {name: Recommender.load(f"{name}.bundle").recommend(42, 3) for name in ("films", "tuesday")}
     capsys.readouterr()
-    (program,) = blocks(PAGE, "python")
+    device, program = blocks(PAGE, "python")
+    exec(device, {})
+    assert capsys.readouterr().out == "True\n"
     exec(program, {})
     told = capsys.readouterr()
     assert "inbox/1.patch is damaged" in told.err
