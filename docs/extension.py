@@ -31,6 +31,7 @@ _ACCESSIBLE = (
     ('<aside class="toc-drawer">', '<aside class="toc-drawer" aria-label="Headings">'),
     # What scrolls sideways on a narrow screen can be scrolled by the keyboard.
     ("<pre>", '<pre tabindex="0">'),
+    ("<p><img ", '<p tabindex="0" class="picture"><img '),
     ('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),
     ('<div id="search-results"></div>', '<h1>Search</h1>\n<div id="search-results" class="found"></div>'),
     ('<th class="head"><p></p></th>', '<td class="head"></td>'),

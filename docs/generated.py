@@ -145,7 +145,7 @@ def _complete(out: Path, *corrections: tuple[re.Pattern[str], str]) -> None:
             text = pattern.sub(by, text)
         home = "../" * len(path.relative_to(out.parent).parent.parts) + "docs/index.html"
         back = f'<nav aria-label="Site"><a class="edgerec-back" href="{home}">EdgeRec\'s documentation</a></nav>'
-        text = re.sub(r"(<body[^>]*>)", lambda body, back=back: body[0] + back, text, count=1)
+        text = re.sub(r"(<body[^>]*>)", r"\1" + back, text, count=1)
         path.write_text(text)
 
 

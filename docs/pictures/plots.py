@@ -22,7 +22,7 @@ LIGHT = ("#1d63b8", "#b3560b", "#2e7d32", "#8e24aa", "#00748a", "#b71c4a")
 DARK = ("#6fb1ff", "#ffb066", "#7fd184", "#d79bf0", "#5fd0e6", "#ff8fab")
 """A colour for each series, each with a contrast of at least 4.5 to the page."""
 MARKS = ("", "6 4", "2 3", "10 3 2 3", "1 5", "12 4")
-"""A dash for each series: none is told by its colour alone."""
+"""A dash for each series: none differs by its colour alone."""
 Points = Sequence[tuple[float, float]]
 
 
