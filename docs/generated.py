@@ -1,6 +1,6 @@
 """Pages of the site that other languages' own tools write: TypeDoc for JavaScript, javadoc for Java.
 
-A tool that this machine lacks gives a page that says so instead, and how to get it: the site is built all the same, and
+A tool that is not on this machine gives a page that says so, and how to get it: the site is built all the same, and
 no link is broken. With CI=true it is an error, as a test that cannot run is one there.
 """
 
@@ -89,7 +89,7 @@ def java(out: Path) -> None:
             cwd=ROOT,
         )
     styles = out / "stylesheet.css"
-    styles.write_text(styles.read_text().replace("@import url('resources/fonts/dejavu.css');", ""))  # fonts it lacks
+    styles.write_text(styles.read_text().replace("@import url('resources/fonts/dejavu.css');", ""))  # fonts that are not there
     _complete(out)
 
 
