@@ -89,7 +89,8 @@ def java(out: Path) -> None:
             cwd=ROOT,
         )
     styles = out / "stylesheet.css"
-    styles.write_text(styles.read_text().replace("@import url('resources/fonts/dejavu.css');", ""))  # fonts that are not there
+    # The style asks for fonts that are not there.
+    styles.write_text(styles.read_text().replace("@import url('resources/fonts/dejavu.css');", ""))
     _complete(out)
 
 
