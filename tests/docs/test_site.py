@@ -40,7 +40,7 @@ class Page(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         address = given.get("href", given.get("src", given.get("data")))
-        if address is None or tag == "meta":
+        if address is None or tag in ("meta", "use"):  # the icons of TypeDoc are added by its script
             return
         self.links.append(address)
         if tag in LOADED or (tag == "link" and given.get("rel") not in PASSIVE):
@@ -99,7 +99,7 @@ def test_programs_find_the_pages_and_the_names(site: Path) -> None:
 def test_signatures_in_other_languages_are_part_of_it(site: Path) -> None:
     need_programs("npm", "javadoc")
     for page in (site / "javascript/interfaces/edgerec.Recommender.html", site / "java/org/edgerec/Recommender.html"):
-        assert "onUnknown" in page.read_text() or "OnUnknown" in page.read_text()
+        assert "popular" in page.read_text()  # a function of both
         assert any(link.endswith("/docs/index.html") for link in Page(page).links)
     language = Page(site / "docs" / "reference" / "languages.html").links
     assert {"../../javascript/index.html", "../../java/index.html"} <= set(language)
