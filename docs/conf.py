@@ -8,12 +8,16 @@ EDGEREC_DOCS_INVENTORIES=1 fetches the inventories of Python, numpy and torch, s
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
 
+gc.set_threshold(200_000, 50, 100)  # trees of millions of nodes, hardly any of which become garbage
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+# jsonschema would build 38 parsers of addresses on import, in seconds, for formats that no notebook has.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import edgerec  # noqa: E402
 from docs import extension  # noqa: E402

@@ -1,9 +1,11 @@
-"""Parts of the site beyond the pages: their order, links to folders, the front page's recommender, and llms.txt."""
+"""Parts of the site beyond the pages: their order, links to folders, the front page's recommender, the signatures of
+other languages, versions, and llms.txt."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
+from docs import generated
 from docs.live import live_script
 
 ROOT = Path(__file__).parents[1]
+VERSIONS = "<!-- versions -->"
+"""Where the list of released versions goes."""
 LIVE = "live-data.js"
+REPOSITORY = "https://github.com/edgerec/edgerec"
 _LINK = re.compile(r"(\[[^]]*\])\((?!https?:|mailto:|#)([^)\s#]+)([^)\s]*)\)")
 
 
@@ -25,6 +31,7 @@ _ACCESSIBLE = (
     ('<aside class="toc-drawer">', '<aside class="toc-drawer" aria-label="Headings">'),
     # What scrolls sideways on a narrow screen can be scrolled by the keyboard.
     ("<pre>", '<pre tabindex="0">'),
+    ("<p><img ", '<p tabindex="0" class="picture"><img '),
     ('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),
     ('<div id="search-results"></div>', '<h1>Search</h1>\n<div id="search-results" class="found"></div>'),
     ('<th class="head"><p></p></th>', '<td class="head"></td>'),
@@ -60,20 +67,37 @@ def _scripts(app: Sphinx, name: str, template: str, context: dict[str, Any], tre
 
 
 def _read(app: Sphinx, name: str, source: list[str]) -> None:
-    """Lead links to folders to their README; of the index, make the order of the pages too."""
+    """Lead links to folders to their README or to what is generated of them; of the index, make the order of the pages
+    too, and list the versions where they belong."""
     if name == app.config.root_doc:
         source[0] += "\n".join(_toctrees(source[0]))
+    if VERSIONS in source[0]:
+        source[0] = source[0].replace(VERSIONS, _versions())
     folder = (ROOT / name).parent
+    parts = {sources: part for part, (_, sources, _) in generated.PARTS.items()}
 
     def replaced(link: re.Match[str]) -> str:
         text, target, anchor = link.groups()
         place = folder / target
         if not place.is_dir():
             return link[0]
+        if part := parts.get(place.resolve()):
+            return f'<a href="{os.path.relpath(ROOT / part, folder)}/index.html">{text[1:-1].replace("`", "")}</a>'
         readme = place / "README.md"
         return f"{text}({os.path.relpath(readme, folder)}{anchor})" if readme.exists() else text[1:-1]
 
     source[0] = _LINK.sub(replaced, source[0])
+
+
+def _versions() -> str:
+    """A list of the tags of this checkout, the latest first, with the archives of their sites."""
+    command = ["git", "tag", "--list", "v*", "--sort=-v:refname"]
+    try:
+        tags = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):  # no Git, or no checkout
+        tags = []
+    places = [(tag, f"{REPOSITORY}/releases/download/{tag}/edgerec-docs-{tag[1:]}.tar.gz") for tag in tags]
+    return "\n".join(f"- [{tag[1:]}]({place})" for tag, place in places) or "No version has been released yet."
 
 
 def _toctrees(index: str) -> Iterator[str]:
@@ -90,6 +114,7 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
     Markdown and its first paragraph."""
     if error is not None or app.builder.name != "html":
         return
+    generated.write(Path(app.outdir))
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text()
         for before, after in _ACCESSIBLE:

@@ -193,6 +193,8 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         tell(f"only {len(fitted.study.trials)} trainings ended in the time; for a better choice give more --minutes")
     if interactions.titles is not None and not options["titles"]:
         tell("the bundle has no titles; --titles adds those of the data")
+    elif interactions.titles is None and options["titles"]:
+        tell("the data have no titles, nor will the bundle; --item-attributes FILE reads them from a table of items")
     commands = Commands(context, data, {**options, "split": str(fitted.split)})
     require("edgerec_bench.reports.fit_page", "bench").write_page(
         report, fitted, interactions, commands.of, typed(context, "edgerec", "fit", aside=("overwrite", "as_json"))

@@ -449,22 +449,27 @@ def listed(raw: Iterable[RawId]) -> Sequence[RawId]:
 
 
 def rows_of_ids(
-    index: IdIndex, raw: Iterable[RawId], side: str, count: int, on_unknown: OnUnknown = "error"
+    index: IdIndex, raw: Iterable[RawId], side: str, count: int, on_unknown: OnUnknown | None = None
 ) -> NDArray[np.int64]:
     """Return the (number of ids,) bundle rows of raw ids. Raises RequestError for an unknown one.
 
     Args:
         side: 'item' or 'user', for messages.
         count: rows of that side, for messages.
-        on_unknown: 'skip' returns the rows of the known ids alone.
+        on_unknown: 'skip' returns the rows of the known ids alone; None is an error that offers no 'skip'.
     """
-    if on_unknown not in get_args(OnUnknown):
+    if on_unknown is not None and on_unknown not in get_args(OnUnknown):
         raise RequestError(f"on_unknown is 'error' or 'skip', got {on_unknown!r}")
     ids = listed(raw)
     rows = index.rows(ids)
     unknown = np.flatnonzero(rows < 0)
-    if unknown.size and on_unknown == "error":
-        raise RequestError(f"{side} {shown(ids[int(unknown[0])])} is not among the bundle's {count} {side}s")
+    if unknown.size and on_unknown != "skip":
+        said = f"{side} {shown(ids[int(unknown[0])])} is not among the bundle's {count} {side}s"
+        if side == "user":
+            raise RequestError(f"{said}; export again after training with them, or answer with popular()")
+        if on_unknown is None:
+            raise RequestError(f"{said}; known() says which ids are")
+        raise RequestError(f"{said}; on_unknown='skip' leaves unknown ids of lists out")
     return rows[rows >= 0] if unknown.size else rows
 
 

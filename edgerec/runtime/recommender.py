@@ -383,7 +383,7 @@ def _user_rows(ranker: Ranker, users: Iterable[RawId]) -> NDArray[np.int64]:
     return rows_of_ids(ranker.users, users, "user", ranker.n_users)
 
 
-def _item_rows(ranker: Ranker, items: Iterable[RawId], on_unknown: OnUnknown = "error") -> NDArray[np.int64]:
+def _item_rows(ranker: Ranker, items: Iterable[RawId], on_unknown: OnUnknown | None = None) -> NDArray[np.int64]:
     return rows_of_ids(ranker.items, items, "item", ranker.n_items, on_unknown)
 
 

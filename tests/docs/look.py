@@ -48,6 +48,8 @@ def main(site: Path, folder: Path | None) -> int:
     found = 0
     with chrome() as browser:
         for path in sorted(site.rglob("*.html")):
+            if 'http-equiv="refresh"' in path.read_text():  # the beginning, which leads to docs/index.html
+                continue
             name = path.relative_to(site).with_suffix("").as_posix().replace("/", "-")
             for size in SIZES:
                 for fault in faults(browser, path, size, folder / f"{name}.{size}.png" if folder else None):

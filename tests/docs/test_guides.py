@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from docs.films.generate import ratings
-from docs.pictures import concepts, layouts
+from docs.pictures import concepts, layouts, plots
 from edgerec.budget import format_bytes
 from edgerec.cli.app import run
 from edgerec_bench.result.file import read_results
@@ -46,6 +46,7 @@ def test_the_films_are_those_of_their_program() -> None:
 def test_the_pictures_are_those_of_their_programs(tmp_path: Path) -> None:
     layouts.main(tmp_path)
     concepts.main([str(tmp_path)])
+    plots.main([str(tmp_path)])
     stored = {path.name: path.read_text() for path in (ROOT / "docs" / "pictures").glob("*.svg")}
     assert stored == {path.name: path.read_text() for path in tmp_path.iterdir()}
 
@@ -161,16 +162,28 @@ RUN = {
     ],
     "docs/guide/android-apps.md": ["java: tests/devices/android/test_java.py"],
     "docs/guide/devices.md": ["python: tests/docs/test_guides.py"],
-    "docs/guide/embeddings.md": ["python: tests/docs/test_guides.py"],
+    "docs/guide/embeddings.md": [
+        "java: tests/devices/android/test_java.py",
+        "js: tests/docs/test_tabs.py",
+        "python: tests/docs/test_guides.py",
+    ],
     "docs/guide/fit.md": ["python: tests/docs/test_guides.py"],
     "docs/guide/gateway.md": ["js: tests/serve/interop/test_gateway_page.py"],
     "docs/guide/grid.md": ["python: tests/bench/test_grid.py"],
     "docs/guide/javascript.md": ["js: tests/docs/test_javascript_page.py"],
-    "docs/guide/no-users.md": ["python: tests/docs/test_docs.py"],
+    "docs/guide/no-users.md": [
+        "java: tests/devices/android/test_java.py",
+        "js: tests/docs/test_tabs.py",
+        "python: tests/docs/test_docs.py",
+    ],
     "docs/guide/python.md": ["python: tests/docs/test_python.py"],
     "docs/guide/streams.md": ["python: tests/docs/test_streams_page.py"],
     "docs/guide/train.md": ["python: tests/docs/test_docs.py"],
-    "docs/guide/updates.md": ["python: tests/docs/test_updates.py"],
+    "docs/guide/updates.md": [
+        "java: tests/devices/android/test_java.py",
+        "js: tests/docs/test_tabs.py",
+        "python: tests/docs/test_updates.py",
+    ],
     "docs/reference/results.md": ["python: tests/bench/test_schema.py"],
 }
 """Pages with programs, and the tests that run them. A block of `py` is one that no test can run; commands are read by

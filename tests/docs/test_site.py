@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from sphinx.util.inventory import InventoryFile
 
+from docs import generated
 from edgerec.runtime import Recommender
 from tests.devices.chrome import chrome
 from tests.devices.web import need_programs
@@ -39,7 +40,7 @@ class Page(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         address = given.get("href", given.get("src", given.get("data")))
-        if address is None or tag == "meta":
+        if address is None or tag in ("meta", "use"):  # the icons of TypeDoc are added by its script
             return
         self.links.append(address)
         if tag in LOADED or (tag == "link" and given.get("rel") not in PASSIVE):
@@ -95,6 +96,30 @@ def test_programs_find_the_pages_and_the_names(site: Path) -> None:
     }
 
 
+def test_signatures_in_other_languages_are_part_of_it(site: Path) -> None:
+    need_programs("npm", "javadoc")
+    for page in (site / "javascript/interfaces/edgerec.Recommender.html", site / "java/org/edgerec/Recommender.html"):
+        assert "popular" in page.read_text()  # a function of both
+        assert any(link.endswith("/docs/index.html") for link in Page(page).links)
+    language = Page(site / "docs" / "reference" / "languages.html").links
+    assert {"../../javascript/index.html", "../../java/index.html"} <= set(language)
+
+
+def test_a_machine_without_their_tools_builds_a_page_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    generated.write(tmp_path)
+    said = capsys.readouterr().err
+    for name, cure in (("javascript", "apt install nodejs npm"), ("java", "apt install openjdk-17-jdk-headless")):
+        assert cure in (tmp_path / name / "index.html").read_text()
+        assert cure in said
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(generated.MissingToolError, match="npm"):
+        generated.write(tmp_path)
+
+
 def test_pages_open_from_disk_without_a_fault_and_the_first_one_recommends(site: Path, tmp_path: Path) -> None:
     """The whole site is looked at by `python -m tests.docs.look build/site`."""
     need_programs("chromium", "npm")
@@ -105,6 +130,8 @@ def test_pages_open_from_disk_without_a_fault_and_the_first_one_recommends(site:
     with chrome() as browser:
         for name, size in (("index", "desktop"), ("index", "phone-dark"), ("guide/export", "phone")):
             assert not list(faults(browser, site / "docs" / f"{name}.html", size))
+        for name in ("javascript/interfaces/edgerec.Recommender", "java/org/edgerec/Recommender"):
+            assert not list(faults(browser, site / f"{name}.html", "phone-dark"))
         page = browser.open((site / "docs" / "index.html").as_uri())
         page.until(LIVE)
         page.click(f"[data-item={content['start'][2]}]")

@@ -14,6 +14,7 @@ from edgerec.cli.app import run
 from edgerec.data import synthetic
 from edgerec.runtime import Recommender
 from tests.docs.test_docs import ROOT, blocks, rows_of
+from tests.patches import contents
 
 PAGE = (ROOT / "docs" / "guide" / "updates.md").read_text()
 
@@ -36,7 +37,10 @@ def test_the_pages_commands_and_program_run(
     (tmp_path / "inbox" / "2.patch").write_bytes(patch)
     wanted = {name: Recommender.load(f"{name}.bundle").recommend(42, 3) for name in ("films", "tuesday")}
     capsys.readouterr()
-    (program,) = blocks(PAGE, "python")
+    device, program = blocks(PAGE, "python")
+    before = contents(tmp_path / "films.bundle")["manifest.json"]
+    exec(device, {})
+    assert contents(tmp_path / "films.bundle")["manifest.json"] == before
     exec(program, {})
     told = capsys.readouterr()
     assert "inbox/1.patch is damaged" in told.err

@@ -8,7 +8,8 @@ import { BundleError, EdgeRecError, MissingError, PatchError, SignatureError } f
 
 export { BundleError, EdgeRecError, MissingError, PatchError, RequestError, SignatureError } from "./errors.ts";
 export type { HistoryStore, Session, SessionOptions } from "./session.ts";
-export { web, type Progress, type Source } from "./source.ts";
+export { web, type Bytes, type Progress, type Source } from "./source.ts";
+export type { ManifestOptions, OpenOptions } from "./bundle.ts";
 export { idHash } from "./coded.ts";
 export type { Id } from "./ids.ts";
 export type { Metadata } from "./manifest.ts";

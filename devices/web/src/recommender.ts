@@ -111,20 +111,24 @@ export interface RowModel {
   close(): Promise<void>;
 }
 
+/** Cures for unknown items: of lists that may have them, and others. */
+const SKIP = "onUnknown: 'skip' leaves unknown ids of lists out";
+const HAS = "has() says which ids are";
+
 export function recommenderOf(rows: RowModel): Recommender {
   const { metadata } = rows;
   const items = rows.ids("item");
   const users = metadata.users > 0 ? rows.ids("user") : null;
 
   /** Return the rows of raw item ids. */
-  function rowsOf(ids: Iterable<Id>, onUnknown: Unknown["onUnknown"] = "error"): number[] {
+  function rowsOf(ids: Iterable<Id>, onUnknown: Unknown["onUnknown"] = "error", cure = SKIP): number[] {
     if (typeof ids === "string" || !ids?.[Symbol.iterator]) {
       throw new RequestError(`expected a list of ids, got ${ids}: wrap it in []`);
     }
     if (onUnknown !== "skip" && onUnknown !== "error") {
       throw new RequestError("onUnknown is 'error' or 'skip'");
     }
-    return [...ids].filter((id) => onUnknown === "error" || model.has(id)).map((id) => known(items, id, "item"));
+    return [...ids].filter((id) => onUnknown === "error" || model.has(id)).map((id) => known(items, id, "item", cure));
   }
 
   function limited(limits: number | Limits): RowLimits {
@@ -152,7 +156,7 @@ export function recommenderOf(rows: RowModel): Recommender {
     }
     demandUsers(user != null);
     return user != null
-      ? { user: known(users!, user, "user") }
+      ? { user: known(users!, user, "user", "popular() answers without one") }
       : vector != null
         ? { vector }
         : { history: [...new Set(rowsOf(history!, onUnknown))] };
@@ -173,19 +177,19 @@ export function recommenderOf(rows: RowModel): Recommender {
     },
     popular: async (limits = {}) => answer(await rows.popular(limited(limits))),
     async score({ items, ...subject }) {
-      const candidates = rowsOf(items);
+      const candidates = rowsOf(items, "error", HAS);
       return finite(await rows.score(subjectOf(subject), candidates), candidates.length);
     },
     async similar(item, limits = {}) {
       const within = limited(limits);
-      return answer(await rows.similar(known(items, item, "item"), within));
+      return answer(await rows.similar(known(items, item, "item", HAS), within));
     },
     async encode(history, options) {
       const { history: past } = subjectOf({ ...options, history });
       return finite(await rows.encode(past!), metadata.d);
     },
     title(item) {
-      const [row] = rowsOf([item]);
+      const [row] = rowsOf([item], "error", HAS);
       return rows.title(row!) || null;
     },
     has: (item) => items.row(item) >= 0,
@@ -204,10 +208,10 @@ export function recommenderOf(rows: RowModel): Recommender {
   return model;
 }
 
-function known(ids: Ids, id: Id, what: string): number {
+function known(ids: Ids, id: Id, what: string, cure: string): number {
   const row = ids.row(id);
   if (row < 0) {
-    throw new RequestError(`${what} ${typeof id === "string" ? `'${id}'` : id} is not in the bundle`);
+    throw new RequestError(`${what} ${typeof id === "string" ? `'${id}'` : id} is not in the bundle; ${cure}`);
   }
   return row;
 }

@@ -15,6 +15,7 @@ from edgerec_devices.adb.parts import LIBRARY
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
 from tests.devices.web import films, hostile_graphs, large_bundle, make_patches, not_finite
+from tests.docs.tabs import PAGES, check, prepare, program
 from tests.vectors.check import FOLDER, names
 
 HERE = Path(__file__).parent
@@ -182,6 +183,27 @@ def test_the_lines_of_the_sites_first_page(java: list[str], tmp_path: Path) -> N
     model = Recommender.load(tmp_path / "app.bundle")
     titles = [model.title(item) for item, _ in model.recommend(history=[50, 81], k=10)]
     assert [line.rpartition(" ")[0] for line in done.stdout.splitlines()] == titles
+
+
+def test_the_programs_in_the_guides_tabs(java: list[str], tmp_path: Path) -> None:
+    """Of no-users.md, embeddings.md and updates.md."""
+    prepare(tmp_path)
+    imports = "".join(
+        f"import {name};\n" for name in ("java.io.File", "java.nio.file.*", "java.util.*", "org.edgerec.*")
+    )
+    names = {page: page.title().replace("-", "") for page in PAGES}
+    for page, name in names.items():
+        main = f"public static void main(String[] arguments) throws Exception {{\n{program(page, 'java')}}}"
+        (tmp_path / f"{name}.java").write_text(f"{imports}public class {name} {{ {main} }}\n")
+    classes = java[java.index("-cp") + 1]
+    compiled(tmp_path, [tmp_path / f"{name}.java" for name in names.values()], "-cp", classes)
+    said = {}
+    for page, name in names.items():
+        command = [*java[:-1], f"{classes}:{tmp_path}", name]
+        done = subprocess.run(command, cwd=tmp_path / page, capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        said[page] = done.stdout
+    check(tmp_path, said)
 
 
 def test_the_example_compiles(library: Path, tmp_path: Path) -> None:

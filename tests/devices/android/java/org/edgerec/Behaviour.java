@@ -334,15 +334,15 @@ public final class Behaviour {
             refuses(RequestException.class, "k must be a whole number in 1..60, got 0",
                     () -> model.recommend(Request.ofUser("a").k(0)));
             for (Object wrong : new Object[] {3.5, 1.0f, Double.NaN, true, "\ud800", Arrays.asList("a"), new Object()}) {
-                refuses(RequestException.class, "is not in the bundle", () -> model.recommend(Request.ofUser(wrong)));
+                refuses(RequestException.class, "is not in the bundle; popular()", () -> model.recommend(Request.ofUser(wrong)));
                 List<?> wrongs = Arrays.asList(item, wrong);
-                refuses(RequestException.class, "is not in the bundle",
+                refuses(RequestException.class, "is not in the bundle; OnUnknown.SKIP",
                         () -> model.recommend(Request.ofUser("a").exclude(wrongs)));
-                refuses(RequestException.class, "is not in the bundle",
+                refuses(RequestException.class, "is not in the bundle; OnUnknown.SKIP",
                         () -> model.recommend(Request.ofUser("a").allow(wrongs)));
-                refuses(RequestException.class, "is not in the bundle",
+                refuses(RequestException.class, "is not in the bundle; has()",
                         () -> model.score(Request.ofUser("a"), wrongs));
-                refuses(RequestException.class, "is not in the bundle", () -> model.title(wrong));
+                refuses(RequestException.class, "is not in the bundle; has()", () -> model.title(wrong));
                 demand(!model.has(wrong), wrong);
             }
             refuses(RequestException.class, "is not in the bundle", () -> model.title(null));

@@ -48,11 +48,15 @@ final class Ids {
 
     /** Return the rows of ids. Throws RequestException for an unknown one. */
     long[] rows(Collection<?> ids) {
-        return rows(ids, OnUnknown.ERROR);
+        return rows(ids, OnUnknown.ERROR, null);
     }
 
     /** Return the rows of ids; unknown ones are left out, or a RequestException. */
     long[] rows(Collection<?> ids, OnUnknown onUnknown) {
+        return rows(ids, onUnknown, "OnUnknown.SKIP leaves unknown ids of lists out");
+    }
+
+    private long[] rows(Collection<?> ids, OnUnknown onUnknown, String cure) {
         if (onUnknown == null) {
             throw new RequestException("expected OnUnknown.ERROR or OnUnknown.SKIP, got null");
         }
@@ -63,7 +67,7 @@ final class Ids {
         int n = 0;
         for (Object id : ids) {
             if (onUnknown == OnUnknown.ERROR || find(id) >= 0) {
-                rows[n++] = row(id);
+                rows[n++] = row(id, cure);
             }
         }
         return Arrays.copyOf(rows, n);
@@ -71,10 +75,16 @@ final class Ids {
 
     /** Return the row of an id. Throws RequestException if it is unknown. */
     int row(Object id) {
+        return row(id, null);
+    }
+
+    private int row(Object id, String cure) {
         int row = find(id);
         if (row < 0) {
             String said = id instanceof String ? "'" + id + "'" : String.valueOf(id);
-            throw new RequestException(what + " " + said + " is not in the bundle");
+            String other = what.equals("user") ? "popular() answers without one" : "has() says which ids are";
+            throw new RequestException(
+                    what + " " + said + " is not in the bundle; " + (cure == null ? other : cure));
         }
         return row;
     }
