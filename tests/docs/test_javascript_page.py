@@ -52,7 +52,7 @@ def test_node(bundle: Path, beside: str) -> None:
     assert lines[0] == f"100 items, {nbytes} bytes, {Recommender.load(bundle).manifest.layout}"
     best = Recommender.load(bundle).recommend(history=[1, 7], k=3, exclude=[9])
     assert [line.rsplit(" ", 1)[0] for line in lines[1:4]] == [f"{item} Film {item}" for item, _ in best]
-    assert lines[-1] == "item 'nobody knows' is not in the bundle; onUnknown: 'skip' leaves unknown ids of lists out"
+    assert lines[-1] == "item 'nobody knows' is not in the bundle; see has(), onUnknown, popular()"
     assert not list((folder / "private").iterdir())
 
 

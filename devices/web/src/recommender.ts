@@ -111,24 +111,20 @@ export interface RowModel {
   close(): Promise<void>;
 }
 
-/** Cures for unknown items: of lists that may have them, and others. */
-const SKIP = "onUnknown: 'skip' leaves unknown ids of lists out";
-const HAS = "has() says which ids are";
-
 export function recommenderOf(rows: RowModel): Recommender {
   const { metadata } = rows;
   const items = rows.ids("item");
   const users = metadata.users > 0 ? rows.ids("user") : null;
 
   /** Return the rows of raw item ids. */
-  function rowsOf(ids: Iterable<Id>, onUnknown: Unknown["onUnknown"] = "error", cure = SKIP): number[] {
+  function rowsOf(ids: Iterable<Id>, onUnknown: Unknown["onUnknown"] = "error"): number[] {
     if (typeof ids === "string" || !ids?.[Symbol.iterator]) {
       throw new RequestError(`expected a list of ids, got ${ids}: wrap it in []`);
     }
     if (onUnknown !== "skip" && onUnknown !== "error") {
       throw new RequestError("onUnknown is 'error' or 'skip'");
     }
-    return [...ids].filter((id) => onUnknown === "error" || model.has(id)).map((id) => known(items, id, "item", cure));
+    return [...ids].filter((id) => onUnknown === "error" || model.has(id)).map((id) => known(items, id, "item"));
   }
 
   function limited(limits: number | Limits): RowLimits {
@@ -156,7 +152,7 @@ export function recommenderOf(rows: RowModel): Recommender {
     }
     demandUsers(user != null);
     return user != null
-      ? { user: known(users!, user, "user", "popular() answers without one") }
+      ? { user: known(users!, user, "user") }
       : vector != null
         ? { vector }
         : { history: [...new Set(rowsOf(history!, onUnknown))] };
@@ -177,19 +173,19 @@ export function recommenderOf(rows: RowModel): Recommender {
     },
     popular: async (limits = {}) => answer(await rows.popular(limited(limits))),
     async score({ items, ...subject }) {
-      const candidates = rowsOf(items, "error", HAS);
+      const candidates = rowsOf(items);
       return finite(await rows.score(subjectOf(subject), candidates), candidates.length);
     },
     async similar(item, limits = {}) {
       const within = limited(limits);
-      return answer(await rows.similar(known(items, item, "item", HAS), within));
+      return answer(await rows.similar(known(items, item, "item"), within));
     },
     async encode(history, options) {
       const { history: past } = subjectOf({ ...options, history });
       return finite(await rows.encode(past!), metadata.d);
     },
     title(item) {
-      const [row] = rowsOf([item], "error", HAS);
+      const [row] = rowsOf([item]);
       return rows.title(row!) || null;
     },
     has: (item) => items.row(item) >= 0,
@@ -208,10 +204,10 @@ export function recommenderOf(rows: RowModel): Recommender {
   return model;
 }
 
-function known(ids: Ids, id: Id, what: string, cure: string): number {
+function known(ids: Ids, id: Id, what: "item" | "user"): number {
   const row = ids.row(id);
   if (row < 0) {
-    throw new RequestError(`${what} ${typeof id === "string" ? `'${id}'` : id} is not in the bundle; ${cure}`);
+    throw new RequestError(`${what} ${typeof id === "string" ? `'${id}'` : id} is not in the bundle; see has(), onUnknown, popular()`);
   }
   return row;
 }
