@@ -49,9 +49,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return told
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def quick(made: list[str]) -> Iterator[Machine]:
-    """A machine that counts no instructions: three times as fast."""
+    """A machine that counts no instructions: three times as fast. The last test with it ends it."""
     with Machine(arm64_setup.home(), arm64.MEMORY, counting=False) as machine:
         yield machine
 
@@ -120,6 +120,19 @@ def test_the_runtimes_wheel_recommends_there(quick: Machine, runtime_wheel: Path
 
 
 @pytest.mark.slow
+def test_a_machine_that_loses_its_power(quick: Machine, bundle: Path) -> None:
+    with Arm64(quick, arm64.MEMORY) as device:
+        request = {"task": "bundle", "bundle": device.push(bundle), "calls": 10**6, "seconds": 0, "k": 10}
+        request |= {"exclude": 5, "history": 5, "threads": 1, "seed": 0}
+        (emulator,) = emulators(quick.ssh_config.parent)
+        cutting = threading.Timer(2, os.kill, (emulator, signal.SIGKILL))
+        cutting.start()
+        with pytest.raises(BenchError, match=r"^arm64: the emulated machine has ended; run the command again$"):
+            device.run(request)
+        cutting.join()
+
+
+@pytest.mark.slow
 def test_two_boots_count_the_same(made: list[str], bundle: Path, command_line: CommandLine, tmp_path: Path) -> None:
     def measured(name: str) -> Result:
         done = command_line("bench", bundle, *QUICK, "--device", "arm64", "--out", tmp_path / name)
@@ -146,19 +159,6 @@ def test_a_bundle_that_is_too_large_is_told_as_such(made: list[str], command_lin
     large = export(from_arrays(items, users), tmp_path / "large.bundle", ids="none", verify=False).folder
     line = one_line(command_line("bench", large, *QUICK, "--device", "arm64", "--memory", "128M"))
     assert "the bundle does not fit into the device's memory of 128.0 MiB" in line
-
-
-@pytest.mark.slow
-def test_a_machine_that_loses_its_power(quick: Machine, bundle: Path) -> None:
-    with Arm64(quick, arm64.MEMORY) as device:
-        request = {"task": "bundle", "bundle": device.push(bundle), "calls": 10**6, "seconds": 0, "k": 10}
-        request |= {"exclude": 5, "history": 5, "threads": 1, "seed": 0}
-        (emulator,) = emulators(quick.ssh_config.parent)
-        cutting = threading.Timer(2, os.kill, (emulator, signal.SIGKILL))
-        cutting.start()
-        with pytest.raises(BenchError, match=r"^arm64: the emulated machine has ended; run the command again$"):
-            device.run(request)
-        cutting.join()
 
 
 @pytest.mark.slow
