@@ -140,6 +140,8 @@ def _recipes(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users:
     yield from (Recipe(backbone, first) for backbone in closed)
     if max_bytes is not None and users is not True:
         yield from _coded(tried, n_items, max_bytes)
+        # Where most items are rare it is ahead of full tables that are fitted afterwards, and takes as little time.
+        yield from _varied(tried, Recipe("svd", 64, "popularity", within=True, precision="int4"), "int8", n_items)
     for backbone in closed:
         yield from _other_dimensions(tried, Recipe(backbone, first), n_items)
     dimensions = min(_best_dimensions(tried, first), 64)
@@ -164,13 +166,18 @@ def _by_gradient(
 
 
 def _coded(tried: Sequence[Tried], n_items: int, max_bytes: int) -> Iterator[Recipe]:
-    """Yield trainings in codes: with the usual bits, and if they are the best so far with others and other sizes."""
+    """Yield trainings in codes, with the usual bits first."""
     precisions = ("int2", "int4") if max_bytes < FEW_BYTES * n_items else ("int4", "int2")
     usual = Recipe(CODED, 64, "popularity", within=True, precision=precisions[0])
+    yield from _varied(tried, usual, precisions[1], n_items)
+
+
+def _varied(tried: Sequence[Tried], usual: Recipe, precision: str, n_items: int) -> Iterator[Recipe]:
+    """Yield a recipe within the size, and if its kind is the best so far the other precision and other dimensions."""
     yield usual
     best = max(tried, key=lambda one: one.score or 0.0, default=None)
-    if best is not None and best.recipe.backbone == CODED:
-        yield replace(usual, precision=precisions[1])
+    if best is not None and (best.recipe.backbone, best.recipe.method) == (usual.backbone, usual.method):
+        yield replace(usual, precision=precision)
         yield from _other_dimensions(tried, usual, n_items)
 
 

@@ -22,6 +22,9 @@ def test_closed_forms_come_first_and_dimensions_follow_the_score() -> None:
     coded = Recipe("lae", 64, "popularity", within=True, precision="int4")
     assert next_recipe(found, 4000, 65536, None) == coded
     found += tried((coded, 0.15))
+    cut = Recipe("svd", 64, "popularity", within=True, precision="int4")
+    assert next_recipe(found, 4000, 65536, None) == cut
+    found += tried((cut, 0.18))
     assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 64)
     found += tried((Recipe("svd", 64), 0.3))
     assert next_recipe(found, 4000, 65536, None) == Recipe("svd", 128)
@@ -48,13 +51,19 @@ def test_without_users_only_tables_of_items_are_trained_within_the_size() -> Non
     assert {one.recipe.backbone for one in found if one.recipe.within} == {"svd", "lae"}
 
 
-def test_codes_that_are_the_best_are_tried_with_other_bits_and_dimensions() -> None:
+def test_trainings_within_the_size_that_are_the_best_are_tried_with_other_bits_and_dimensions() -> None:
     found = tried((Recipe("svd", 16), 0.2), (Recipe("ials", 16), 0.1))
     few = next_recipe(found, 4000, 40_000, False)
     assert few is not None
-    assert few.precision == "int2"
-    found += tried((few, 0.3))
-    assert next_recipe(found, 4000, 40_000, False) == replace(few, precision="int4")
+    assert (few.backbone, few.precision) == ("lae", "int2")
+    assert next_recipe([*found, *tried((few, 0.3))], 4000, 40_000, False) == replace(few, precision="int4")
+    found += tried((few, 0.1))
+    cut = next_recipe(found, 4000, 40_000, False)
+    assert cut == Recipe("svd", 64, "popularity", within=True, precision="int4")
+    found += tried((cut, 0.3))
+    assert next_recipe(found, 4000, 40_000, False) == replace(cut, precision="int8")
+    found += tried((replace(cut, precision="int8"), 0.2))
+    assert next_recipe(found, 4000, 40_000, False) == replace(cut, dimensions=128)
 
 
 def bundle(score: float, nbytes: int = 10, precision: str = "auto") -> Exported:
