@@ -24,8 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from itertools import pairwise, product
-from math import inf
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,8 @@ MOST_DIMENSIONS = 128
 """Dimensions of a row of equal ones, at most."""
 BITS = {"int8": 8, "int4": 4, "int2": 2}
 LEAST_USED = 0.9
-"""Share of the size below which tables are trained again with a larger budget, as long as their bundle grows; if
-it does not, the tables are whole, and the same bundle stands for larger sizes."""
+"""Share of the size below which tables are trained again with a larger budget, as long as their bundle grows. A bundle
+that is the same at two sizes has the whole tables, and stands for larger sizes."""
 ATTEMPTS = 4
 COMPARED = {
     "svd, equal": ("svd", "uniform", False),
@@ -287,7 +286,6 @@ def main(data: str, sizes: str, backbones: str, dimensions: int, split: str, see
     """Make a bundle of each size in every way, and measure its answers."""
     cells, rows, fingerprints = Cells(next_to_out(".cells.jsonl")), list[Cell](), dict[str, str]()
     shared = {"split": split, "dimensions": dimensions}
-    smaller = {size: before for before, size in pairwise(sizes.split(","))}
     for name in data.split(","):
         interactions = named_or_stored(name)
         fingerprints[name] = interactions.fingerprint()
@@ -296,9 +294,9 @@ def main(data: str, sizes: str, backbones: str, dimensions: int, split: str, see
             trainings = Trainings(interactions, SplitSpec.parse(split, seed=seed), dimensions, threads)
             for way, size in product(ways(backbones.split(",")), sizes.split(",")):
                 key = {"data": fingerprints[name], **shared, "size": size, "seed": seed, **asdict(way)}
-                before = found.get((smaller.get(size, ""), way), [])[seed:]
-                if before and before[0].get("bytes", inf) < LEAST_USED * parse_bytes(smaller[size]):
-                    cell = before[0]  # the whole tables
+                below = [cell for one, before in found.items() if one[1] == way for cell in before[seed:]][-2:]
+                if len(below) == 2 and below[0].get("bytes", 0) == below[1].get("bytes"):
+                    cell = below[1]  # the whole tables
                 else:
                     cell = cells.get(key, partial(measured, trainings, interactions, way, parse_bytes(size)))
                 found.setdefault((size, way), []).append(cell)

@@ -9,9 +9,11 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edgerec.budget import parse_bytes
 from edgerec_bench.result.file import read_results
 from edgerec_bench.result.scale import ScaleResult, scale_rows
 
@@ -168,7 +170,43 @@ def first_answer() -> str:
     return bars("A page: from import to the first answer", "milliseconds in Chromium", values, "{:.0f}".format)
 
 
+TITLES = {
+    "ml-100k": "MovieLens-100K",
+    "ml-1m": "MovieLens-1M",
+    "lastfm-hetrec": "Last.fm",
+    "amazon-beauty": "Amazon Beauty",
+}
+WAYS = {
+    "svd, fitted": ("svd", "fitted", False),
+    "svd, by popularity": ("svd", "popularity", False),
+    "ials, fitted": ("ials", "fitted", False),
+    "ials, equal rows": ("ials", "uniform", False),
+    "ials, user table": ("ials", "fitted", True),
+    "lae": ("lae", "popularity", False),
+}
+
+
+def ways(data: str) -> str:
+    """Draw the best precision of each way to make a bundle, by the limit of its size."""
+    at: dict[str, dict[float, float]] = {name: {} for name in WAYS}
+    for row in rows("bundle-grid"):
+        for name, way in WAYS.items():
+            if (row["data"], row["backbone"], row["tables"], row["users"]) == (data, *way) and "ndcg@20" in row:
+                size = parse_bytes(row["size"])
+                at[name][size] = max(at[name].get(size, 0.0), row["ndcg@20"]["mean"])
+    points = {name: sorted(found.items()) for name, found in at.items() if found}
+    most = max(y for found in points.values() for _, y in found)
+    # Points a third below the best would flatten the rest.
+    points = {name: [(x, y) for x, y in found if y > 0.66 * most] for name, found in points.items()}
+    step = 0.01 if most < 0.1 else 0.04 if most < 0.3 else 0.05
+    ticks = [step * tick for tick in range(100) if 0.64 * most < step * tick <= 1.01 * most]
+    up = Axis("NDCG@20", ticks, 0.64 * most, 1.02 * most, show="{:.2f}".format)
+    across = Axis("size of the bundle", [4.0**k * 16384 for k in range(4)], 14 << 10, 2300 << 10, log=True, show=kib)
+    return lines(f"{TITLES[data]}: ways to a bundle of a size", across, up, points)
+
+
 PLOTS = {
+    **{f"ways-{data}": partial(ways, data) for data in TITLES},
     "trained": trained,
     "item-only": item_only,
     "sparse": sparse,

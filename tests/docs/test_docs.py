@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bench.experiments import data_build
+from bench.experiments.bundle_grid import compared
 from bench.experiments.fitted import cells as fitted_cells
 from bench.experiments.formats import cells as formats_cells
 from bench.experiments.item_only import cells as item_only_cells
@@ -397,6 +398,10 @@ def test_what_searches_end_with_is_that_of_the_result() -> None:
 
 def test_the_figures_of_the_search_on_the_svd_are_those_of_the_result() -> None:
     assert rows_of("svd-search-ml-1m", SEARCHED) == [svd_search_cells(row) for row in trained("svd-search-ml-1m")]
+
+
+def test_the_figures_of_every_way_at_every_size_are_those_of_the_result() -> None:
+    assert rows_of("bundle-grid", QUALITY) == compared(trained("bundle-grid"))
 
 
 def test_what_predictors_rank_is_that_of_the_result() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.experiments.bundle_grid import COMPARED, compared
 from docs.films.generate import ratings
 from docs.pictures import concepts, layouts, plots
 from edgerec.budget import format_bytes
@@ -92,14 +93,16 @@ def rows(name: str) -> list[dict[str, Any]]:
 def test_the_advice_on_methods_rests_on_the_results() -> None:
     page = (GUIDE / "which-method.md").read_text()
     trained = rows("trained-ml-1m")
-    fitted = {(row["backbone"], row["users"]): row["ndcg"] for row in trained if row["limit"] == 64 << 10}
-    assert f"64 KiB: {fitted['svd', False]:.4f} | a user table in as many bytes: {fitted['ials', True]:.4f} |" in page
-    small = {row["backbone"]: row["ndcg@20"]["mean"] for row in rows("item-only") if row["size"] == "32KiB"}
-    assert f"32 KiB: {small['lae']:.4f} | `svd`, fitted: {small['svd']:.4f} |" in page
-    beauty = {
-        row["backbone"]: row["ndcg@20"]["mean"] for row in rows("item-only-sets") if row["data"] == "amazon-beauty"
+    grid = {
+        (data, size): dict(zip(COMPARED, (figure.strip("*") for figure in figures), strict=True))
+        for data, size, *figures in compared(rows("bundle-grid"))
     }
-    assert f"an item: {beauty['ials']:.4f} | `lae`: {beauty['lae']:.4f} |" in page
+    films, small = grid["ml-1m", "64KiB"], grid["ml-1m", "32KiB"]
+    assert f"64 KiB: {films['fitted']} | a user table in as many bytes: {films['fitted, users']} |" in page
+    assert f"32 KiB: {small['lae']} | `svd`, fitted: {small['fitted']} |" in page
+    bands, shop = grid["lastfm-hetrec", "256KiB"], grid["amazon-beauty", "1MiB"]
+    assert f"256 KiB: {bands['by popularity']} | `svd`, fitted: {bands['fitted']} |" in page
+    assert f"128 dimensions: {shop['ials, equal']} | 64 dimensions, fitted: {shop['fitted, no users']} |" in page
     full, int8 = (
         next(row for row in trained if (row["backbone"], row["users"], row["stored"]) == ("ials", True, stored))
         for stored in ("dense fp32", "dense int8")

@@ -28,16 +28,16 @@ def test_a_bundle_uses_its_size(tables: str, interactions: Interactions, tmp_pat
 
 
 def test_it_continues(tmp_path: Path) -> None:
-    words = ["--data", "synthetic:80x60x2000", "--sizes", "2KiB,16KiB,32KiB", "--backbones", "svd"]
+    words = ["--data", "synthetic:80x60x2000", "--sizes", "2KiB,16KiB,32KiB,64KiB", "--backbones", "svd"]
     words += ["--dimensions", "16", "--out", str(tmp_path / "g.json")]
     first = CliRunner().invoke(bundle_grid, words, catch_exceptions=False)
     rows = json.loads((tmp_path / "g.json").read_text())["rows"]
     cells = (tmp_path / "g.cells.jsonl").read_bytes()
     assert {row["size"] for row in rows if "missing" in row} == {"2KiB"}
-    whole = [row for row in rows if row["size"] == "32KiB"]
+    whole = [row for row in rows if row["size"] == "64KiB"]
     # The whole tables take less than 16 KiB, so that they are not made again.
     assert {row["bytes"]["mean"] for row in whole} == {row["bytes"]["mean"] for row in rows if row["size"] == "16KiB"}
-    assert len(cells.splitlines()) == 2 * len(whole)
+    assert len(cells.splitlines()) == 3 * len(whole)
     again = CliRunner().invoke(bundle_grid, words, catch_exceptions=False)
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert (tmp_path / "g.cells.jsonl").read_bytes() == cells
