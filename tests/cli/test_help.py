@@ -198,5 +198,5 @@ def test_shells_complete_commands_options_and_choices() -> None:
         return {item.value for item in shell.get_completions(words, incomplete)}
 
     assert completed([], "re") == {"recommend", "report", "reproduce"}
-    assert completed(["export"], "--max") == {"--max-bytes", "--max-rss"}
+    assert completed(["export"], "--max") == {"--max-bytes", "--max-ms", "--max-rss"}
     assert completed(["train", "--backbone"], "n") == {"ncf", "ngcf"}

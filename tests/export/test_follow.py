@@ -88,7 +88,8 @@ def coding(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> N
 @pytest.mark.slow
 def test_what_auto_chose_is_followed(layout: str, users: bool, turn: bool, tmp_path: Path) -> None:
     """The limit, widths and precisions stay, and rows whose values stayed keep their bytes in whatever basis."""
-    limit = 19_400 if users else 14_000
+    # With less than 19,800 some widths have so few rows that their basis is not found again, and all rows change.
+    limit = 19_800 if users else 14_000
     old = export_request(week(users=users), tmp_path / "old", replace(AUTO, layout=layout, max_bytes=limit))
     larger = limit + 200  # rows of one width leave no room for new ones
     new = export(next_week(week(users=users), turn=turn), tmp_path / "new", like=old.folder, max_bytes=larger)

@@ -84,7 +84,7 @@ def test_ranks_train_what_one_process_trains_and_send_what_the_model_says(
     for name, model in expected.items():
         scores = [found[f"{name} users"] @ found[f"{name} items"].T for found in (one, several)]
         assert np.abs(scores[0] - scores[1]).max() <= 1e-4 * np.abs(scores[0]).max(), name
-        assert model <= several[f"{name} bytes"] <= PACKET * model + 25_000 * count, (name, model)
+        assert model <= several[f"{name} bytes"] <= PACKET * model + 50_000 * count, (name, model)
         for metric in ("ndcg@20", "ndcg@20_margin", "recall@5", "coverage@20", "popularity@10"):
             assert several[f"{name} {metric}"] == pytest.approx(one[f"{name} {metric}"], rel=5e-3), metric
 
