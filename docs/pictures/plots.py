@@ -205,7 +205,7 @@ def ways(data: str) -> str:
     return lines(f"{TITLES[data]}: ways to a bundle of a size", across, up, points)
 
 
-PLOTS = {
+PLOTS: dict[str, Callable[[], str]] = {
     **{f"ways-{data}": partial(ways, data) for data in TITLES},
     "trained": trained,
     "item-only": item_only,
