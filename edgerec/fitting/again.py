@@ -105,7 +105,7 @@ def request_of(about: dict[str, Any], *, final: bool, threads: int | None) -> Tr
             dimensions=about["dimensions"],
             split=EVERYTHING if final else SplitSpec.from_dict(about["split"]),
             precision=about["precision"],
-            settings=_given(about["settings"]),
+            settings=_given(about.get("chosen_settings") or about["settings"]),
             method_settings=_given(about["method_settings"]),
             seed=about["seed"],
             threads=threads,

@@ -319,6 +319,7 @@ def test_next_week_repeats_the_choice_within_the_limit_and_makes_the_patch(short
     assert found.nbytes <= SIZE
     about = Recommender.load(found.out).manifest.about
     assert (about["backbone"], about["dimensions"]) == (short.recipe.backbone, short.recipe.dimensions)
+    assert about["settings"] == Recommender.load(short.out).manifest.about["chosen_settings"]
     assert found.test == evaluate(Recommender.load(found.out), newer)
     assert not (tmp_path / "week2.fit").exists()
     device = tmp_path / "device.bundle"
