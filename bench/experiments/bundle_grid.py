@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ import click
 from bench.experiments.harness import Figures, experiment, named_or_stored, next_to_out
 from bench.experiments.item_only import METRICS
 from edgerec.api import train
-from edgerec.budget import parse_bytes
+from edgerec.budget import BITS_PER_VALUE, parse_bytes
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, SplitSpec
 from edgerec.errors import BudgetError, UnsupportedError
@@ -47,23 +46,23 @@ from edgerec_bench.record import over_seeds
 from edgerec_export import Export, export, from_run
 
 SIZES = "16KiB,32KiB,64KiB,128KiB,256KiB,512KiB,1MiB,2MiB"
-PRECISIONS = ("auto", "int8", "int4", "int2")
+INTEGERS = ("int8", "int4", "int2")
+PRECISIONS = ("auto", *INTEGERS)
 """Precisions of tables that are fitted at export."""
 MOST_DIMENSIONS = 128
 """Dimensions of a row of equal ones, at most."""
-BITS = {"int8": 8, "int4": 4, "int2": 2}
 LEAST_USED = 0.9
 """Share of the size below which tables are trained again with a larger budget, as long as their bundle grows. A bundle
 that is the same at two sizes has the whole tables, and stands for larger sizes."""
 ATTEMPTS = 4
 COMPARED = {
-    "svd, equal": ("svd", "uniform", False),
-    "by popularity": ("svd", "popularity", False),
-    "BET": ("svd", "bet", False),
-    "fitted": ("svd", "fitted", False),
-    "ials, equal": ("ials", "uniform", False),
-    "fitted, no users": ("ials", "fitted", False),
-    "fitted, users": ("ials", "fitted", True),
+    "svd, equal rows": ("svd", "uniform", False),
+    "svd, by popularity": ("svd", "popularity", False),
+    "svd, BET": ("svd", "bet", False),
+    "svd, fitted": ("svd", "fitted", False),
+    "ials, equal rows": ("ials", "uniform", False),
+    "ials, fitted": ("ials", "fitted", False),
+    "ials, user table": ("ials", "fitted", True),
     "lae": ("lae", "popularity", False),
 }
 """Backbone, tables and users of each column of the comparison, whose precision is the best of each cell."""
@@ -99,7 +98,7 @@ def ways(backbones: Sequence[str]) -> Iterator[Way]:
         for users in (False,) if backbone == "svd" else (False, True):
             yield from (Way(backbone, "fitted", precision, users) for precision in PRECISIONS)
             if backbone in ("svd", "ials"):
-                yield from (Way(backbone, "uniform", precision, users) for precision in BITS)
+                yield from (Way(backbone, "uniform", precision, users) for precision in INTEGERS)
         # Without users these have a share of the budget in the user table that is left out, but of the svd.
         users = backbone != "svd"
         yield from (Way(backbone, "popularity", precision, users) for precision in ("int8", "int4"))
@@ -114,11 +113,11 @@ class Trainings:
     def __init__(self, interactions: Interactions, split: SplitSpec, dimensions: int, threads: int) -> None:
         """Prepare trainings with `dimensions` in a full row."""
         self._interactions, self._split, self._dimensions, self._threads = interactions, split, dimensions, threads
-        self._full: dict[str, Run] = {}
+        self._full: dict[str, tuple[Run, float]] = {}
         self.overhead: dict[tuple[str, str], int] = {}
         """Bytes of the last bundle besides its budget, by backbone and tables."""
         self.seconds = 0.0
-        """Seconds of the last training."""
+        """Seconds of the training that was returned last."""
 
     @cached_property
     def test(self) -> ValidationTest:
@@ -128,8 +127,10 @@ class Trainings:
     def full(self, backbone: str) -> Run:
         """Return the full tables of a backbone, whose settings are chosen on validation."""
         if backbone not in self._full:
-            self._full[backbone] = self.train(backbone, "dense", dimensions=self._dimensions)
-        return self._full[backbone]
+            run = self.train(backbone, "dense", dimensions=self._dimensions)
+            self._full[backbone] = run, self.seconds
+        run, self.seconds = self._full[backbone]
+        return run
 
     def train(self, backbone: str, method: str, **how: Any) -> Run:
         """Train with the split, the seed and the threads of all."""
@@ -148,13 +149,11 @@ class Trainings:
 
     def within(self, way: Way, nbytes: int) -> Run:
         """Train tables of at most `nbytes`, with the settings of the full training."""
-        if way.backbone == "lae":
-            budget: dict[str, Any] = {"budget": f"{nbytes}B", "precision": way.precision}
-            return self.train("lae", way.tables, dimensions=self._dimensions, **budget)
-        settings = dict(self.full(way.backbone).config["chosen_settings"])
+        # What 'lae' chooses depends on its size.
+        settings = None if way.backbone == "lae" else dict(self.full(way.backbone).config["chosen_settings"])
         if way.tables == "uniform":
             rows = self._interactions.n_items + (self._interactions.n_users if way.users else 0)
-            widest = nbytes * 8 // (BITS[way.precision] * rows)
+            widest = nbytes * 8 // (BITS_PER_VALUE[way.precision] * rows)
             if widest < 1:
                 raise BudgetError(f"{nbytes} bytes are less than a dimension of each row")
             return self.train(way.backbone, "dense", dimensions=min(widest, MOST_DIMENSIONS), settings=settings)
@@ -249,6 +248,12 @@ class Cells:
         return self._found[name]
 
 
+def _is_whole(below: Sequence[Cell]) -> bool:
+    """Return True if the last two of the cells of a way are the same bundle, which then has the whole tables."""
+    last = [cell.get("bytes") for cell in below[-2:]]
+    return len(last) == 2 and last[0] is not None and last[0] == last[1]
+
+
 def over_all_seeds(cells: Sequence[Cell]) -> Cell:
     """Return the figures of one bundle over the seeds; of a cell that is missing for one seed, the reason."""
     if missing := next((cell["missing"] for cell in cells if "missing" in cell), None):
@@ -258,17 +263,23 @@ def over_all_seeds(cells: Sequence[Cell]) -> Cell:
     return {**found, "layout": cells[0]["layout"], "settings": [cell["settings"] for cell in cells]}
 
 
-def compared(rows: Sequence[Cell]) -> list[list[str]]:
-    """Return for each data set and size the NDCG@20 of each way of `COMPARED`; the best is bold, '-' is no bundle."""
-    found: dict[tuple[str, str], dict[tuple[str, str, bool], float]] = {}
+def best_precisions(rows: Sequence[Cell]) -> dict[tuple[str, str], dict[str, float]]:
+    """Return for each data set and size the NDCG@20 of the ways of `COMPARED` that gave a bundle, by name."""
+    names = {way: name for name, way in COMPARED.items()}
+    found: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         here = found.setdefault((row["data"], row["size"]), {})
-        if "missing" not in row:
-            way = row["backbone"], row["tables"], row["users"]
-            here[way] = max(here.get(way, 0.0), row["ndcg@20"]["mean"])
+        name = names.get((row["backbone"], row["tables"], row["users"]))
+        if name is not None and "missing" not in row:
+            here[name] = max(here.get(name, 0.0), row["ndcg@20"]["mean"])
+    return found
+
+
+def compared(rows: Sequence[Cell]) -> list[list[str]]:
+    """Return for each data set and size the NDCG@20 of each way of `COMPARED`; the best is bold, '-' is no bundle."""
     lines = []
-    for (data, size), here in found.items():
-        texts = [f"{here[way]:.4f}" if way in here else "-" for way in COMPARED.values()]
+    for (data, size), here in best_precisions(rows).items():
+        texts = [f"{here[name]:.4f}" if name in here else "-" for name in COMPARED]
         best = max((text for text in texts if text != "-"), default="")
         lines.append([data, size, *(f"**{text}**" if text == best else text for text in texts)])
     return lines
@@ -292,16 +303,18 @@ def main(data: str, sizes: str, backbones: str, dimensions: int, split: str, see
         found: dict[tuple[str, Way], list[Cell]] = {}
         for seed in range(seeds):
             trainings = Trainings(interactions, SplitSpec.parse(split, seed=seed), dimensions, threads)
-            for way, size in product(ways(backbones.split(",")), sizes.split(",")):
-                key = {"data": fingerprints[name], **shared, "size": size, "seed": seed, **asdict(way)}
-                below = [cell for one, before in found.items() if one[1] == way for cell in before[seed:]][-2:]
-                if len(below) == 2 and below[0].get("bytes", 0) == below[1].get("bytes"):
-                    cell = below[1]  # the whole tables
-                else:
-                    cell = cells.get(key, partial(measured, trainings, interactions, way, parse_bytes(size)))
-                found.setdefault((size, way), []).append(cell)
-                outcome = cell.get("missing") or f"{cell['ndcg@20']:.4f} in {cell['bytes']:,} bytes"
-                messages.print(f"{name} {size} seed {seed}: {way.name}: {outcome}", markup=False)
+            for way in ways(backbones.split(",")):
+                below: list[Cell] = []  # the cells of smaller sizes
+                for size in sizes.split(","):
+                    key = {"data": fingerprints[name], **shared, "size": size, "seed": seed, **asdict(way)}
+                    if _is_whole(below):
+                        cell = below[-1]
+                    else:
+                        cell = cells.get(key, partial(measured, trainings, interactions, way, parse_bytes(size)))
+                    below.append(cell)
+                    found.setdefault((size, way), []).append(cell)
+                    outcome = cell.get("missing") or f"{cell['ndcg@20']:.4f} in {cell['bytes']:,} bytes"
+                    messages.print(f"{name} {size} seed {seed}: {way.name}: {outcome}", markup=False)
         about = {"data": name, "items": interactions.n_items}
         rows += [{**about, "size": size, **asdict(way), **over_all_seeds(one)} for (size, way), one in found.items()]
     print_table("NDCG@20 of the best precision", ("data", "size", *COMPARED), compared(rows))

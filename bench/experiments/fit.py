@@ -27,6 +27,7 @@ from bench.experiments.harness import (
     interval_over_users,
     metric_per_user,
     next_to_out,
+    usual_split,
 )
 from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
@@ -41,8 +42,6 @@ from edgerec.fitting.study import Study
 from edgerec_bench.record import over_seeds
 
 METRIC = "ndcg@20"
-PUBLISHED = ("gowalla", "yelp2018")
-"""Data sets that are measured on their published split."""
 BACKBONES = ("svd", "ials", "mf", "lightgcn")
 COLUMNS = ("data", "size", "seed", "fit", "NDCG@20", "best path", "NDCG@20", "difference", "95 %", "fit s", "paths s")
 
@@ -85,7 +84,7 @@ def main(data: str, sizes: str, seeds: int, trials: int, minutes: float | None, 
         for name in data.split(","):
             interactions = load_data(name)
             for size in sizes.split(","):
-                spec = SplitSpec.parse("published" if name in PUBLISHED else "random:80/20", seed=seed)
+                spec = SplitSpec.parse(usual_split(name), seed=seed)
                 place = folder / f"{Path(name).name}-{size}-{seed}"
                 messages.print(place.name)
                 key = {"spec": str(spec), "data": interactions.fingerprint(), **search}

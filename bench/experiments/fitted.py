@@ -30,6 +30,7 @@ from bench.experiments.harness import (
     runs_option,
     time_interleaved,
     trained_run,
+    usual_split,
 )
 from bench.experiments.kernel_latency import library_calls
 from bench.experiments.trained import HISTORY, SUBJECTS, request_of
@@ -44,7 +45,6 @@ from edgerec_export.choose import Chosen
 PLAIN = ("fp32", "int8", "int4")
 OTHER_BYTES, OTHER_BYTES_A_ROW = 14_000, 3
 """Bytes of a bundle besides its values: graphs and manifest; and of each row its id, weight and scale."""
-PUBLISHED = ("gowalla", "yelp2018")
 LIBRARIES = ("faiss IndexFlatIP", "faiss SQ8")
 Requests = Callable[[Recommender], Callable[[], Any]]
 """Makes the calls of a bundle."""
@@ -110,9 +110,8 @@ def measure_trained(
     data: str, backbones: list[str], sizes: list[float], rounds: int, runs: Path | None
 ) -> list[Figures]:
     """Return the rows of each backbone of a data set, with its users if it has any."""
-    interactions, rows = named_or_stored(data), list[Figures]()
+    interactions, spec, rows = named_or_stored(data), usual_split(data), list[Figures]()
     for backbone in backbones:
-        spec = "published" if data in PUBLISHED else "random:80/20"
         name = f"{data}-{backbone}"
         run = trained_run(interactions, runs, name, backbone=backbone, dimensions=64, split=spec, threads=1)
         users = run.users is not None

@@ -227,6 +227,11 @@ def named_or_stored(data: str) -> Interactions:
     return load_data(folder if data not in named_sets() and folder.is_dir() else data)
 
 
+def usual_split(data: str) -> str:
+    """Return the split that a named set is measured on: its published one, if papers use it."""
+    return "published" if data in ("gowalla", "yelp2018") else "random:80/20"
+
+
 def metric_per_user(bundle: Path, interactions: Interactions, spec: SplitSpec, metric: str) -> NDArray[np.float64]:
     """Return (n,) a metric such as ndcg@20 of a bundle's answers to each user of the split's test part."""
     parts, k = split(interactions, spec), int(metric.partition("@")[2])

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.experiments.bundle_grid import best_precisions
 from edgerec.budget import parse_bytes
 from edgerec_bench.result.file import read_results
 from edgerec_bench.result.scale import ScaleResult, scale_rows
@@ -176,25 +177,18 @@ TITLES = {
     "lastfm-hetrec": "Last.fm",
     "amazon-beauty": "Amazon Beauty",
 }
-WAYS = {
-    "svd, fitted": ("svd", "fitted", False),
-    "svd, by popularity": ("svd", "popularity", False),
-    "ials, fitted": ("ials", "fitted", False),
-    "ials, equal rows": ("ials", "uniform", False),
-    "ials, user table": ("ials", "fitted", True),
-    "lae": ("lae", "popularity", False),
-}
+WAYS = ("svd, fitted", "svd, by popularity", "ials, fitted", "ials, equal rows", "ials, user table", "lae")
+"""The ways that are drawn, of those that the experiment compares."""
 
 
 def ways(data: str) -> str:
     """Draw the best precision of each way to make a bundle, by the limit of its size."""
-    at: dict[str, dict[float, float]] = {name: {} for name in WAYS}
-    for row in rows("bundle-grid"):
-        for name, way in WAYS.items():
-            if (row["data"], row["backbone"], row["tables"], row["users"]) == (data, *way) and "ndcg@20" in row:
-                size = parse_bytes(row["size"])
-                at[name][size] = max(at[name].get(size, 0.0), row["ndcg@20"]["mean"])
-    points = {name: sorted(found.items()) for name, found in at.items() if found}
+    at: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    for (of, size), scores in best_precisions(rows("bundle-grid")).items():
+        for name in WAYS if of == data else ():
+            if name in scores:
+                at[name].append((parse_bytes(size), scores[name]))
+    points = {name: sorted(found) for name, found in at.items() if found}
     most = max(y for found in points.values() for _, y in found)
     # Points a third below the best would flatten the rest.
     points = {name: [(x, y) for x, y in found if y > 0.66 * most] for name, found in points.items()}

@@ -85,6 +85,11 @@ class SplitSpec:
         """True if the final model is trained again on train and validation together."""
         return len(self.fractions) == 2 or self.again or self.kind in ("leave-one-out", "published", "all")
 
+    @property
+    def tests_at_random(self) -> bool:
+        """True if the seed decides which interactions test."""
+        return self.kind in ("random", "leave-one-out")
+
     def tests_of(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """Return how many of `counts` interactions of a user, of an array of users, test in a split at random."""
         wanted = np.floor(counts * self.fractions[-1] + 0.5) if self.fractions else np.ones(counts.shape)

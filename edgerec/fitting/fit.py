@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgerec.files import filling
 from edgerec.fitting.recipes import Recipe, Variant
 from edgerec.fitting.search import Latency, Limits, OnProgress, Search
 from edgerec.fitting.smallest import Smallest, smallest_bundle
-from edgerec.fitting.splits import LEAVE_ONE_OUT, test_split, validation_split
+from edgerec.fitting.splits import LEAVE_ONE_OUT, usual_split, validation_split
 from edgerec.fitting.study import FILE_NAME, Choice, Study
 from edgerec.measure import KS, evaluate
 from edgerec.outputs import Output, always, check_outputs
@@ -132,7 +132,7 @@ def fit(
     """
     place = Path(out)
     limits = Limits(_bytes(max_bytes), _bytes(max_rss), max_ms, users, ids, titles)
-    spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split or test_split(interactions, seed)
+    spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split or usual_split(interactions, seed)
     final = final or spec.kind == EVERYTHING.kind
     _check(metric, ids, minutes, trials)
     check_out(place, overwrite=overwrite)
@@ -170,7 +170,7 @@ def fit(
             latency=latency,
             progress=progress,
         )
-        if LEAVE_ONE_OUT in (replace(spec, seed=0), replace(validation, seed=0)) and split is None:
+        if split is None and LEAVE_ONE_OUT.kind in (spec.kind, validation.kind):
             note = f"most users have few interactions: {spec} measures the result, {validation} of the rest decides"
             search.show("starting", note=note)
         interrupted = search.run(_sizes(limits.max_bytes, smallest), trials=trials)

@@ -128,8 +128,7 @@ class Search:
         self._test = ValidationTest.of(self._data, spec, self._sample_users)
         self._bundle = folder / f"bundle{SUFFIX if one_file else ''}"
         fewest = -(-MOST_USERS // max(len(self._test.rows), 1)) - 1
-        by_seed = spec.kind in ("random", "leave-one-out")
-        self.repeats = min(fewest, MOST_REPEATS) if by_seed else 0
+        self.repeats = min(fewest, MOST_REPEATS) if spec.tests_at_random else 0
         self._end = None if minutes is None else time.monotonic() + max(60 * minutes - study.seconds, 0.0)
 
     def best(self) -> Choice | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgerec.data import Interactions, SplitSpec
@@ -17,7 +19,7 @@ LEAST_TESTED = 0.5
 """Share of the users with several interactions that a split has to test."""
 
 
-def test_split(interactions: Interactions, seed: int) -> SplitSpec:
+def usual_split(interactions: Interactions, seed: int) -> SplitSpec:
     """Return the usual split, or leave-one-out where that would leave out most users: shops know few of a customer."""
     return _with_tests(TEST, interactions, seed)
 
@@ -42,5 +44,4 @@ def _with_tests(spec: SplitSpec, interactions: Interactions, seed: int) -> Split
     counts = interactions.user_counts()
     several = counts[counts >= 2]
     tested = np.count_nonzero(spec.tests_of(several)) >= LEAST_TESTED * several.size
-    chosen = spec if tested else LEAVE_ONE_OUT
-    return SplitSpec(chosen.kind, chosen.fractions, seed)
+    return replace(spec if tested else LEAVE_ONE_OUT, seed=seed)

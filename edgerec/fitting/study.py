@@ -163,7 +163,8 @@ class Study:
         scores: dict[int, float] = {}
         for number, bundle in self._within(max_bytes, max_ms):
             scores[number] = max(scores.get(number, 0.0), self.score(bundle))
-        near = [number for number, score in scores.items() if score >= NEAR * max(scores.values())]
+        least = NEAR * max(scores.values(), default=0.0)
+        near = [number for number, score in scores.items() if score >= least]
         return sorted(near, key=lambda number: -scores[number])[:FINALISTS]
 
     def _choices(self, max_bytes: int | None, max_ms: float | None) -> list[Choice]:

@@ -98,11 +98,11 @@ def test_the_advice_on_methods_rests_on_the_results() -> None:
         for data, size, *figures in compared(rows("bundle-grid"))
     }
     films, small = grid["ml-1m", "64KiB"], grid["ml-1m", "32KiB"]
-    assert f"64 KiB: {films['fitted']} | a user table in as many bytes: {films['fitted, users']} |" in page
-    assert f"32 KiB: {small['lae']} | `svd`, fitted: {small['fitted']} |" in page
+    assert f"64 KiB: {films['svd, fitted']} | a user table in as many bytes: {films['ials, user table']} |" in page
+    assert f"32 KiB: {small['lae']} | `svd`, fitted: {small['svd, fitted']} |" in page
     bands, shop = grid["lastfm-hetrec", "256KiB"], grid["amazon-beauty", "1MiB"]
-    assert f"256 KiB: {bands['by popularity']} | `svd`, fitted: {bands['fitted']} |" in page
-    assert f"128 dimensions: {shop['ials, equal']} | 64 dimensions, fitted: {shop['fitted, no users']} |" in page
+    assert f"256 KiB: {bands['svd, by popularity']} | `svd`, fitted: {bands['svd, fitted']} |" in page
+    assert f"128 dimensions: {shop['ials, equal rows']} | 64 dimensions, fitted: {shop['ials, fitted']} |" in page
     full, int8 = (
         next(row for row in trained if (row["backbone"], row["users"], row["stored"]) == ("ials", True, stored))
         for stored in ("dense fp32", "dense int8")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,12 +54,10 @@ class BlockPlan(TablePlan):
         return "int32" if self.has_one_scale else "float32"
 
     def block_groups(self) -> list[BlockGroup]:
-        if self.scale_type != "uint8":  # tables of version 1.0 keep the blocks that they had
-            return block_groups_of(self.blocks, variants.GROUP_ROWS)
         values = Counter[str]()
         for block in self.blocks:
             values[block.precision] += block.n_values
-        return block_groups_of(self.blocks, least_group_rows(values, self.n_rows))
+        return block_groups_of(self.blocks, _least_rows(self.scale_type, values, self.n_rows))
 
     def sampled(self, count: int) -> TablePlan:
         step, first, start = -(-self.n_rows // count), 0, 0
@@ -302,12 +300,15 @@ class Mixed:
         return _block_plan(self.name, request, variant)
 
 
+def _least_rows(scale_type: str, n_values: Mapping[str, int], n_rows: int) -> int:
+    """Return the minimum number of rows of a block group; tables of version 1.0 keep the blocks that they had."""
+    return least_group_rows(n_values, n_rows) if scale_type == "uint8" else variants.GROUP_ROWS
+
+
 def _reach_of(name: str, request: TableRequest) -> ReachEstimate | None:
     """Return the score estimates of a table whose blocks can be skipped, and for which that can save time."""
-    least = variants.GROUP_ROWS
-    if request.scale_type == "uint8":
-        values = {precision: int(request.sizes[rows].sum()) for precision, rows in request.classes}
-        least = least_group_rows(values, request.table.n_rows)
+    values = {precision: int(request.sizes[rows].sum()) for precision, rows in request.classes}
+    least = _least_rows(request.scale_type, values, request.table.n_rows)
     is_cut = name == Mixed.name or any(precision in PER_BYTE for precision, _ in request.classes)
     if not (request.scored and is_cut and request.table.n_rows >= 2 * least):
         return None

@@ -186,7 +186,7 @@ def test_the_lines_of_the_sites_first_page(java: list[str], tmp_path: Path) -> N
 
 
 def test_the_programs_in_the_guides_tabs(java: list[str], tmp_path: Path) -> None:
-    """Of no-users.md, embeddings.md and updates.md."""
+    """The guides are no-users.md, embeddings.md and updates.md."""
     prepare(tmp_path)
     imports = "".join(
         f"import {name};\n" for name in ("java.io.File", "java.nio.file.*", "java.util.*", "org.edgerec.*")
