@@ -26,19 +26,21 @@ from bench.experiments.harness import (
     experiment,
     interval_over_users,
     metric_per_user,
+    named_or_stored,
     next_to_out,
     usual_split,
 )
 from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions, SplitSpec, load_data
+from edgerec.data import Interactions, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.fitting import fit
 from edgerec.fitting.fit import finish
-from edgerec.fitting.recipes import CODED, GRADIENT, Recipe
-from edgerec.fitting.search import Limits, Search
+from edgerec.fitting.recipes import CODED, GRADIENT, Recipe, Tried
+from edgerec.fitting.search import Search
 from edgerec.fitting.splits import validation_split
 from edgerec.fitting.study import Study
+from edgerec.fitting.trial import Limits, Trials
 from edgerec_bench.record import over_seeds
 
 METRIC = "ndcg@20"
@@ -46,17 +48,15 @@ BACKBONES = ("svd", "ials", "mf", "lightgcn")
 COLUMNS = ("data", "size", "seed", "fit", "NDCG@20", "best path", "NDCG@20", "difference", "95 %", "fit s", "paths s")
 
 
-class Paths(Search):
-    """The single paths, as a search that tries each of them."""
+def next_path(tried: Sequence[Tried]) -> Recipe | None:
+    """Return the path that follows those that were tried."""
+    known = {one.recipe for one in tried}
+    return next((one for one in _paths() if one not in known), None)
 
-    def next_recipe(self) -> Recipe | None:
-        """Return the next path."""
-        known = {trial.recipe for trial in self.study.trials}
-        return next((one for one in _paths() if one not in known), None)
 
-    def precisions(self, recipe: Recipe, values: int) -> Sequence[str]:
-        """Return every precision of `edgerec export`, which `--fit` shortens the rows for."""
-        return [recipe.precision] if recipe.within else ["auto", "fp16", "int8", "int4", "int2"]
+def every_precision(recipe: Recipe, values: int, max_bytes: int | None) -> Sequence[str]:
+    """Return every precision of `edgerec export`, which `--fit` shortens the rows for."""
+    return [recipe.precision] if recipe.within else ["auto", "fp16", "int8", "int4", "int2"]
 
 
 def _paths() -> Iterator[Recipe]:
@@ -82,7 +82,7 @@ def main(data: str, sizes: str, seeds: int, trials: int, minutes: float | None, 
     search = {"minutes": minutes, "threads": threads} if minutes else {"trials": trials, "threads": threads}
     for seed in range(seeds):
         for name in data.split(","):
-            interactions = load_data(name)
+            interactions = named_or_stored(name)
             for size in sizes.split(","):
                 spec = SplitSpec.parse(usual_split(name), seed=seed)
                 place = folder / f"{Path(name).name}-{size}-{seed}"
@@ -146,17 +146,20 @@ def _best_path(interactions: Interactions, size: int, spec: SplitSpec, place: Pa
     study = Study.opened(folder, command, METRIC)
     limits = Limits(size, None, None, None, "raw", titles=False)
     training = split_interactions(interactions, spec).train_all
-    search = Paths(
+    trials = Trials(
         training,
-        folder,
         validation_split(spec, training),
         limits,
-        study,
-        threads=threads,
+        threads,
         sample_users=None,
-        minutes=None,
         one_file=False,
-        latency=None,
+        precisions=every_precision,
+    )
+    search = Search(
+        trials,
+        folder,
+        study,
+        recipes=next_path,
         progress=lambda state: messages.print(f"  {state.finished.recipe.name}") if state.finished else None,
     )
     search.run([size], trials=None)

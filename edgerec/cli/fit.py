@@ -27,6 +27,7 @@ from edgerec.cli.options import (
 )
 from edgerec.cli.output import json_option, print_json, print_text, say
 from edgerec.cli.train import PHASES, step_bar
+from edgerec.cli.training import WORKERS, parsed_workers
 from edgerec.console import print_facts, progress_bar, resumable, tell, text_column
 from edgerec.errors import RequestError
 from edgerec.extras import require
@@ -121,6 +122,14 @@ AGAIN = ("data", "out", "max_bytes", "final", "like", "patch", "threads", "overw
     help="Maximum number of threads; results are reproducible to the bit with one.",
 )
 @option(
+    "--workers",
+    callback=parsed_workers,
+    metavar=WORKERS,
+    show_default="this process",
+    help="Try several trainings at a time: in N processes here, on a Ray that is started here (ray), or on a Ray "
+    "cluster (ray://HOST:PORT). Memory is needed for each.",
+)
+@option(
     "--sample-users",
     type=click.IntRange(2),
     show_default="all",
@@ -169,6 +178,7 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         "final",
         "seed",
         "threads",
+        "workers",
         "max_ms",
         "sample_users",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from edgerec.data import split as split_interactions
 from edgerec.errors import BudgetError, RequestError
 from edgerec.files import filling
 from edgerec.fitting.recipes import Recipe, Variant
-from edgerec.fitting.search import Latency, Limits, OnProgress, Search
+from edgerec.fitting.search import BEST, TRIAL, OnProgress, Search
 from edgerec.fitting.smallest import Smallest, smallest_bundle
 from edgerec.fitting.splits import LEAVE_ONE_OUT, usual_split, validation_split
 from edgerec.fitting.study import FILE_NAME, Choice, Study
+from edgerec.fitting.trial import Latency, Limits, Trials
 from edgerec.measure import KS, evaluate
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.runtime import Recommender
@@ -27,7 +28,8 @@ from edgerec_export import check_place, export, from_run
 METRICS = tuple(f"{name}@{k}" for name in ("ndcg", "recall") for k in KS)
 MOST_SIZES = 8
 """Number of sizes of a fit without a size, each twice the one before, from the first power of two that suffices."""
-_OURS = (FILE_NAME, "best", "trial", "final", "bundle", f"bundle{SUFFIX}")
+FINAL = "final"
+_OURS = (FILE_NAME, BEST, TRIAL, FINAL)
 """Names in the folder of a fit."""
 EVERYTHING = SplitSpec("all")
 """The split of a training on all interactions."""
@@ -79,6 +81,7 @@ def fit(
     final: bool = False,
     seed: int = 0,
     threads: int | None = 1,
+    workers: int | str | None = None,
     sample_users: int | None = None,
     overwrite: bool = False,
     progress: OnProgress | None = None,
@@ -115,6 +118,9 @@ def fit(
             same rule if it is one of time.
         final: train the chosen recipe on all interactions, the test part included; the result is not measured.
         seed, threads: as in `edgerec.train`.
+        workers: number of processes that each try a recipe, or a Ray cluster as 'ray://HOST:PORT' or 'ray' for one on
+            this machine; None to try one after another in this process. With equal numbers of workers the result is
+            reproducible too; others may try other recipes.
         sample_users: number of users on which trainings and the result are measured, for large data; None for all.
         overwrite: start again if the folder of trials belongs to a fit with other options.
         progress: called at each step.
@@ -135,6 +141,8 @@ def fit(
     spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split or usual_split(interactions, seed)
     final = final or spec.kind == EVERYTHING.kind
     _check(metric, ids, minutes, trials)
+    if workers is not None and (max_ms is not None or latency is not None):
+        raise RequestError("workers disturb each other's latency: leave --workers out with --max-ms or --device")
     check_out(place, overwrite=overwrite)
     folder = trials_folder(place)
     parts = split_interactions(interactions, spec)
@@ -157,19 +165,11 @@ def fit(
             _remove(folder, _OURS)
         study = Study.opened(folder, command, metric)
         study.save(folder)  # from now on the folder is known to be a fit's
-        search = Search(
-            parts.train_all,
-            folder,
-            validation,
-            limits,
-            study,
-            threads=threads,
-            sample_users=sample_users,
-            minutes=minutes if trials is None else None,
-            one_file=place.suffix == SUFFIX,
-            latency=latency,
-            progress=progress,
+        tried = Trials(
+            parts.train_all, validation, limits, threads, sample_users, one_file=place.suffix == SUFFIX, latency=latency
         )
+        within = minutes if trials is None else None
+        search = Search(tried, folder, study, minutes=within, workers=workers, progress=progress)
         if split is None and LEAVE_ONE_OUT.kind in (spec.kind, validation.kind):
             note = f"most users have few interactions: {spec} measures the result, {validation} of the rest decides"
             search.show("starting", note=note)
@@ -281,11 +281,12 @@ def finish(
     overwrite: bool,
 ) -> None:
     """Train the best recipe on all training data, export it, and measure it on the test part."""
-    study, limits = search.study, search.limits
+    study, limits = search.study, search.trials.limits
     recipe, variant = study.trials[best.trial].recipe, best.bundle.variant
     doing = f"training {recipe.name} on all training data"
     search.show(doing, note=doing)
-    run = search.train(recipe, interactions, spec, search.folder / "final")
+    shown = replace(search.trials, on_step=search.show)
+    run = shown.train(recipe, interactions, spec, search.folder / FINAL)
     search.show("exporting")
     done = export(
         from_run(run),
@@ -313,7 +314,7 @@ def finish(
         "everything": test is None,
     }
     study.save(search.folder)
-    _remove(search.folder, ("final", "trial", "bundle", f"bundle{SUFFIX}"))
+    _remove(search.folder, (FINAL, TRIAL))
 
 
 def _fitted(study: Study, best: Choice, out: Path, spec: SplitSpec, interrupted: bool) -> Fitted:

@@ -1,27 +1,22 @@
-"""One search of `fit`: recipes are trained on a part of the training data, exported, and measured on the rest."""
+"""The search of `fit`: it decides which trials run, here or in workers, and records what they found."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgerec.api import train
-from edgerec.data import Interactions, SplitSpec
-from edgerec.errors import BenchError, BudgetError, EdgeRecError, RunError
-from edgerec.fitting.recipes import Recipe, Variant, next_recipe
+from edgerec.errors import BudgetError
+from edgerec.fitting.recipes import Recipe, Tried, Variant, next_recipe
 from edgerec.fitting.study import NEAR, Choice, Exported, FitTrial, Repeat, Study
-from edgerec.fitting.validation import MOST_USERS, ValidationTest
-from edgerec.runtime import Recommender
-from edgerec.runtime.stored import SUFFIX
-from edgerec.training import Run, Step
-from edgerec_export import ExportStep, Source, export, from_run
+from edgerec.fitting.trial import BUNDLE, RUN, Deadline, Outcome, OutOfTimeError, Task, Trials, run_trial
+from edgerec.fitting.validation import MOST_USERS
+from edgerec.methods.search.workers import Pool, pool
+from edgerec.training import Step
+from edgerec_export import from_run
 
-PLAIN = {"fp16": 2.0, "int8": 1.0, "int4": 0.5}
-"""Precisions of whole tables that are tried along with fitted ones, with the bytes of a value."""
 MOST_REPEATS = 3
 """Splits in addition to the first on which the best trials are repeated, if that has few users: as many more as make
 `MOST_USERS` of them."""
@@ -29,6 +24,8 @@ OTHER_SIZES = (0.25, 0.5, 2.0, 4.0)
 """Other sizes at which the chosen training is exported for the page, as shares of the size."""
 RESERVE = 2.0
 """Time for the end, as a multiple of the time of the best trial: it is trained again, on more data."""
+TRIAL, BEST = "trial", "best"
+"""Folders of the trials that run, and of the best one."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class FitProgress:
         score: its validation metric; None before the first.
         nbytes: its bytes; None before the first.
         seconds_left: None with a number of trials.
-        step: step of the training that runs; None between trainings.
+        step: step of the training that runs; None between trainings, and where several run.
         finished: the trial that has just ended; else None.
         note: news to print once; else ''.
     """
@@ -59,84 +56,51 @@ class FitProgress:
 
 
 OnProgress = Callable[[FitProgress], None]
-Latency = Callable[[Path], float]
-"""Returns the median time of a request to a bundle in milliseconds. Raises BenchError."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a bundle, and what it contains.
-
-    Attributes:
-        max_bytes: None to choose a size as well.
-        max_rss: bytes of memory of a request, or None.
-        max_ms: milliseconds of a request, or None.
-        users: True for bundles with a user table, False for bundles without, None for either.
-        ids, titles: as `edgerec_export.export` takes them.
-    """
-
-    max_bytes: int | None
-    max_rss: int | None
-    max_ms: float | None
-    users: bool | None
-    ids: str
-    titles: bool
-
-    @property
-    def sides(self) -> tuple[bool, ...]:
-        """The values of `users` to try; without users first."""
-        return (False, True) if self.users is None else (self.users,)
-
-
-class OutOfTimeError(Exception):
-    """Raised in a training or an export that would end after the time."""
 
 
 class Search:
-    """The trials of one fit on its inner split."""
+    """The trials of one fit."""
 
     def __init__(
         self,
-        training: Interactions,
+        trials: Trials,
         folder: Path,
-        spec: SplitSpec,
-        limits: Limits,
         study: Study,
         *,
-        threads: int | None,
-        sample_users: int | None,
-        minutes: float | None,
-        one_file: bool,
-        latency: Latency | None,
-        progress: OnProgress | None,
+        minutes: float | None = None,
+        workers: int | str | None = None,
+        recipes: Callable[[Sequence[Tried]], Recipe | None] | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Prepare a search.
 
         Args:
-            training: the interactions without the test part; they are split again by `spec`.
+            trials: how a recipe is tried.
             folder: folder of the study and of what is being trained.
             study: earlier trials, whose time counts.
-            sample_users: number of users that trainings are measured on; None for all.
             minutes: None for no limit.
-            one_file: True to measure bundles in one file.
-            latency: None to measure it on this machine.
+            workers: number of processes, or a Ray cluster by its address; None to run one trial after another here.
+            recipes: returns the recipe that follows those that were tried, or None after the last; None for
+                `next_recipe`.
+            progress: called at each step.
         """
-        self._sample_users = sample_users
-        self._data, self._spec, self.folder, self.limits, self.study = training, spec, folder, limits, study
-        self._threads, self._latency = threads, latency
+        self.trials, self.folder, self.study, self._workers = trials, folder, study, workers
+        limits = trials.limits
+        self._next = recipes or (lambda tried: next_recipe(tried, trials.data.n_items, limits.max_bytes, limits.users))
         self._progress = progress or (lambda state: None)
-        self._test = ValidationTest.of(self._data, spec, self._sample_users)
-        self._bundle = folder / f"bundle{SUFFIX if one_file else ''}"
-        fewest = -(-MOST_USERS // max(len(self._test.rows), 1)) - 1
-        self.repeats = min(fewest, MOST_REPEATS) if spec.tests_at_random else 0
+        fewest = -(-MOST_USERS // max(len(trials.test(0).rows), 1)) - 1
+        self.repeats = min(fewest, MOST_REPEATS) if trials.spec.tests_at_random else 0
         self._end = None if minutes is None else time.monotonic() + max(60 * minutes - study.seconds, 0.0)
 
     def best(self) -> Choice | None:
         """Return the best bundle so far."""
-        return self.study.best(max_bytes=self.limits.max_bytes, max_ms=self.limits.max_ms)
+        return self.study.best(max_bytes=self.trials.limits.max_bytes, max_ms=self.trials.limits.max_ms)
 
     def run(self, sizes: list[int], *, trials: int | None) -> bool:
         """Try recipes until the time, the trials or the recipes are used up, and repeat the best on other splits.
+
+        As many trials as there are workers run at a time, and the next are decided when all have ended, so that equal
+        numbers of workers find equal bundles.
 
         Returns True if Ctrl-C ended it.
 
@@ -147,17 +111,19 @@ class Search:
         """
         if self.study.trials:
             self.show("continuing", note=f"continuing after {len(self.study.trials)} finished trainings")
+        here = self._workers is None
+        work = replace(self.trials, on_step=self.show) if here else self.trials
         try:
-            with suppress(OutOfTimeError):
-                while (trials is None or len(self.study.trials) < trials) and self.has_time(for_trial=True):
-                    if (recipe := self.next_recipe()) is None:
+            with pool(self._workers, run_trial, work) as workers:
+                in_time = True
+                while in_time and self.has_time(for_trial=True):
+                    left = workers.size if trials is None else min(workers.size, trials - len(self.study.trials))
+                    if not (recipes := list(self._recipes(left))):
                         break
-                    self._try(recipe, sizes)
-            with suppress(OutOfTimeError):
-                for number, split in self._missing_repeats():
-                    if not self.has_time():
-                        break
-                    self._repeat(number, split, sizes)
+                    in_time = self._try(workers, recipes, sizes)
+                in_time = True
+                while in_time and (missing := self._missing_repeats()) and self.has_time():
+                    in_time = self._repeat(workers, missing[: workers.size], sizes)
         except KeyboardInterrupt:
             if self.best() is None:
                 raise
@@ -166,6 +132,15 @@ class Search:
             return True
         return False
 
+    def _recipes(self, count: int) -> Iterator[Recipe]:
+        """Yield the recipes to try next; each is chosen as if those before it had failed."""
+        limits = self.trials.limits
+        tried = self.study.tried(max_bytes=limits.max_bytes, max_ms=limits.max_ms)
+        while count > 0 and (recipe := self._next(tried)) is not None:
+            yield recipe
+            tried.append(Tried(recipe, None))
+            count -= 1
+
     def _missing_repeats(self) -> list[tuple[int, int]]:
         """Return the number of each trial to repeat, and that of the split."""
         finalists = self._finalists()
@@ -173,36 +148,21 @@ class Search:
         splits = range(1, self.repeats + 1) if len(finalists) > 1 else ()
         return [(number, split) for split in splits for number in finalists if (number, split) not in known]
 
-    def next_recipe(self) -> Recipe | None:
-        """Return the recipe to try next; None if nothing is left."""
-        limits = self.limits
-        tried = self.study.tried(max_bytes=limits.max_bytes, max_ms=limits.max_ms)
-        return next_recipe(tried, self._data.n_items, limits.max_bytes, limits.users)
-
-    def precisions(self, recipe: Recipe, values: int) -> Sequence[str]:
-        """Return the precisions to export a training in.
-
-        Args:
-            values: number of values of its tables, if they are whole.
-        """
-        if recipe.within:
-            return [recipe.precision]
-        limit = self.limits.max_bytes
-        return ["auto", *(name for name, size in PLAIN.items() if limit is None or size * values <= limit)]
-
     def other_sizes(self) -> None:
         """Export the best training at other sizes, for the page."""
-        best, limit = self.best(), self.limits.max_bytes
-        if best is None or limit is None:
+        trials, best = self.trials, self.best()
+        if best is None or (limit := trials.limits.max_bytes) is None:
             return
-        recipe = self.study.trials[best.trial].recipe
-        source = from_run(self.train(recipe, self._data, self._spec, self.folder / "best"))
+        recipe, place = self.study.trials[best.trial].recipe, self.folder / BEST
+        shown = replace(trials, on_step=self.show)
+        source = from_run(shown.train(recipe, trials.data, trials.spec, place / RUN))
         found = list[Exported]()
         variant = Variant(best.bundle.variant.users, "auto")
+        deadline = Deadline.after(self._seconds_left())
         for share in OTHER_SIZES:
             self.show(f"{share:g} of the size")
             try:
-                one = self._measured(source, variant, int(share * limit), self._test, self.has_time)
+                one = trials.measured(source, variant, int(share * limit), place / BUNDLE, trials.test(0), deadline)
             except BudgetError:
                 continue
             except OutOfTimeError:
@@ -221,169 +181,105 @@ class Search:
         nbytes = None if best is None else best.bundle.nbytes
         self._progress(FitProgress(doing, len(self.study.trials), name, score, nbytes, left, step, finished, note))
 
-    def train(
-        self, recipe: Recipe, data: Interactions, spec: SplitSpec, place: Path, go_on: Callable[[], bool] | None = None
-    ) -> Run:
-        """Train a recipe into a folder, or continue what an interrupted call began there.
-
-        Args:
-            go_on: called at each step; False stops the training by an OutOfTimeError.
-        """
-
-        def step(one: Step) -> None:
-            if go_on is not None and not go_on():
-                raise OutOfTimeError
-            self.show(recipe.name, one)
-
-        how = {
-            **recipe.train_kwargs(self.limits.max_bytes),
-            "split": spec,
-            "seed": spec.seed,
-            "threads": self._threads,
-            "sample_users": self._sample_users,
-            "out": place,
-            "progress": step,
-        }
-        try:
-            return train(data, resume=True, **how)
-        except RunError:
-            shutil.rmtree(place, ignore_errors=True)  # begun by a call that was killed, for another recipe
-            return train(data, **how)
-
     def has_time(self, *, for_trial: bool = False) -> bool:
         """Return True if what remains suffices to train the best again; always before the first bundle.
 
         Args:
             for_trial: True if it must also suffice to repeat the best trials.
         """
+        left = self._seconds_left(for_trial=for_trial)
+        return left is None or left > 0
+
+    def _seconds_left(self, *, for_trial: bool = False) -> float | None:
+        """Return the time until the best has to be trained again; None for no limit."""
         best = self.best()
         if self._end is None or best is None:
-            return True
+            return None
         trials = self.study.trials
         repeating = sum(trials[number].seconds for number, _ in self._missing_repeats()) if for_trial else 0.0
-        return self._end - time.monotonic() > RESERVE * trials[best.trial].seconds + repeating
+        return self._end - time.monotonic() - RESERVE * trials[best.trial].seconds - repeating
 
-    def _try(self, recipe: Recipe, sizes: list[int]) -> None:
-        """Train a recipe, export and measure its bundles, and record the trial."""
-        started, place, before = time.monotonic(), self.folder / "trial", self.best()
-        failure = ""
-        self.show(recipe.name)
-        try:
-            bundles = self._tried(recipe, self._spec, self._test, sizes, lambda: self.has_time(for_trial=True))
-            failure = "" if bundles else "no bundle of its tables is within the limits"
-        except BenchError:
-            raise  # the device is lost, and no recipe can be blamed
-        except (EdgeRecError, MemoryError) as error:
-            bundles, failure = [], str(error) or "out of memory"
-        trial = FitTrial(recipe, bundles, round(time.monotonic() - started, 3), failure)
-        self.study.trials.append(trial)
-        self.study.final = None
-        self.study.save(self.folder)
-        if self.best() != before:
-            self.study.sizes = []
-            shutil.rmtree(self.folder / "best", ignore_errors=True)
-            place.rename(self.folder / "best")
-        shutil.rmtree(place, ignore_errors=True)
-        self.show(recipe.name, finished=trial)
+    def _try(self, workers: Pool, recipes: list[Recipe], sizes: list[int]) -> bool:
+        """Try recipes at the same time, and record each as it ends. Returns False if one was given up for lack of time.
 
-    def _repeat(self, number: int, split: int, sizes: list[int]) -> None:
-        """Repeat a trial on another split, and record it. Raises OutOfTimeError."""
-        recipe, started, place = self.study.trials[number].recipe, time.monotonic(), self.folder / "trial"
-        before = self.best()
-        name = f"{recipe.name}, split {split + 1}"
-        self.show(name)
-        spec = replace(self._spec, seed=self._spec.seed + split)
-        test = ValidationTest.of(self._data, spec, self._sample_users)
-        try:
-            bundles = self._tried(recipe, spec, test, sizes, self.has_time, only=self._near(number))
-        except BenchError:
-            raise
-        except (EdgeRecError, MemoryError):
-            bundles = []  # it has no bundle on this split, and is not chosen
-        self.study.repeats.append(Repeat(number, split, bundles, round(time.monotonic() - started, 3)))
-        self.study.final = None
-        if (best := self.best()) is None or before is None or best.trial != before.trial:
-            self.study.sizes = []
-            shutil.rmtree(self.folder / "best", ignore_errors=True)
-        self.study.save(self.folder)
-        shutil.rmtree(place, ignore_errors=True)
-        found = f"{self.study.metric} {max(map(self.study.score, bundles)):.4f}" if bundles else "no bundle"
-        self.show(name, note=f"repeated: {name}, {self.study.repeats[-1].seconds:.1f} s, {found}")
+        Raises BenchError.
+        """
+        tasks = [self._task(recipe, sizes, number) for number, recipe in enumerate(recipes)]
 
-    def _tried(
+        def record(number: int, outcome: Outcome) -> None:
+            before = self.best()
+            trial = FitTrial(recipes[number], outcome.bundles, outcome.seconds, outcome.failure)
+            self.study.trials.append(trial)
+            self.study.final = None
+            self.study.save(self.folder)
+            if self.best() != before:
+                self._forget_sizes()
+                if (place := self._place(number)).exists():
+                    place.rename(self.folder / BEST)
+            self.show(trial.recipe.name, finished=trial)
+
+        return self._run(workers, tasks, [recipe.name for recipe in recipes], record)
+
+    def _repeat(self, workers: Pool, trials: list[tuple[int, int]], sizes: list[int]) -> bool:
+        """Repeat trials on other splits, and record them. Returns False if one was given up for lack of time."""
+        recipes = [self.study.trials[number].recipe for number, _ in trials]
+        names = [f"{recipe.name}, split {split + 1}" for recipe, (_, split) in zip(recipes, trials, strict=True)]
+        tasks = [
+            self._task(recipe, sizes, place, split, self._near(number))
+            for place, (recipe, (number, split)) in enumerate(zip(recipes, trials, strict=True))
+        ]
+
+        def record(place: int, outcome: Outcome) -> None:
+            before, (number, split) = self.best(), trials[place]
+            self.study.repeats.append(Repeat(number, split, outcome.bundles, outcome.seconds))
+            self.study.final = None
+            if (best := self.best()) is None or before is None or best.trial != before.trial:
+                self._forget_sizes()
+            self.study.save(self.folder)
+            scores = [self.study.score(one) for one in outcome.bundles]
+            found = f"{self.study.metric} {max(scores):.4f}" if scores else "no bundle"
+            self.show(names[place], note=f"repeated: {names[place]}, {outcome.seconds:.1f} s, {found}")
+
+        return self._run(workers, tasks, names, record)
+
+    def _run(self, workers: Pool, tasks: list[Task], names: list[str], record: Callable[[int, Outcome], None]) -> bool:
+        """Run tasks, and record the outcome of each. Returns False if one was given up for lack of time."""
+        self.show(" and ".join(names))
+        in_time = True
+        for number, outcome in workers.answers(tasks):
+            if outcome.in_time:
+                record(number, outcome)
+            in_time &= outcome.in_time
+        shutil.rmtree(self.folder / TRIAL, ignore_errors=True)
+        return in_time
+
+    def _task(
         self,
         recipe: Recipe,
-        spec: SplitSpec,
-        test: ValidationTest,
         sizes: list[int],
-        go_on: Callable[[], bool],
-        *,
-        only: Container[tuple[Variant, int | None]] | None = None,
-    ) -> list[Exported]:
-        """Return the measured bundles of a training on a split.
+        number: int,
+        split: int = 0,
+        only: frozenset[tuple[Variant, int | None]] | None = None,
+    ) -> Task:
+        """Return the task of a trial, which is the `number`th of those that run at the same time."""
+        elsewhere = isinstance(self._workers, str)
+        seconds = self._seconds_left(for_trial=only is None)
+        return Task(recipe, split, tuple(sizes), only, seconds, None if elsewhere else self._place(number))
 
-        Raises EdgeRecError for a recipe that cannot be trained, BenchError for a lost device, OutOfTimeError.
-        """
-        run = self.train(recipe, self._data, spec, self.folder / "trial", go_on)
-        return list(self._bundles(run, recipe, sizes, test, go_on, only))
+    def _place(self, number: int) -> Path:
+        return self.folder / TRIAL / str(number)
+
+    def _forget_sizes(self) -> None:
+        """Remove what belongs to the best trial, since there is another."""
+        self.study.sizes = []
+        shutil.rmtree(self.folder / BEST, ignore_errors=True)
 
     def _finalists(self) -> list[int]:
-        return self.study.finalists(max_bytes=self.limits.max_bytes, max_ms=self.limits.max_ms)
+        return self.study.finalists(max_bytes=self.trials.limits.max_bytes, max_ms=self.trials.limits.max_ms)
 
-    def _near(self, number: int) -> set[tuple[Variant, int | None]]:
+    def _near(self, number: int) -> frozenset[tuple[Variant, int | None]]:
         """Return the exports of a trial whose bundles are not far from the best of all."""
         study = self.study
         best = max(study.score(one) for trial in self._finalists() for one in study.trials[trial].bundles)
         bundles = study.trials[number].bundles
-        return {(one.variant, one.max_bytes) for one in bundles if study.score(one) >= NEAR * best}
-
-    def _bundles(
-        self,
-        run: Run,
-        recipe: Recipe,
-        sizes: list[int],
-        test: ValidationTest,
-        go_on: Callable[[], bool],
-        only: Container[tuple[Variant, int | None]] | None,
-    ) -> Iterator[Exported]:
-        """Yield the measured bundles of a run: with and without users, fitted, and in plain precisions."""
-        source, limit = from_run(run), self.limits.max_bytes
-        sides = [users for users in self.limits.sides if (run.users is not None if users else run.encoder is not None)]
-        for users in sides:
-            rows = run.items.n_rows + (run.users.n_rows if users and run.users is not None else 0)
-            for precision in self.precisions(recipe, rows * run.items.d):
-                for size in sizes if precision == "auto" else [limit]:
-                    if only is not None and (Variant(users, precision), size) not in only:
-                        continue
-                    self.show(f"{recipe.name}, {Variant(users, precision).name}")
-                    try:
-                        yield self._measured(source, Variant(users, precision), size, test, go_on)
-                    except BudgetError:
-                        continue
-
-    def _measured(
-        self, source: Source, variant: Variant, size: int | None, test: ValidationTest, go_on: Callable[[], bool]
-    ) -> Exported:
-        """Export a bundle and measure its answers. Raises OutOfTimeError before a step that `go_on` forbids."""
-        limits = self.limits
-
-        def step(_: ExportStep) -> None:
-            if not go_on():
-                raise OutOfTimeError
-
-        done = export(
-            source,
-            self._bundle,
-            precision=variant.precision,
-            max_bytes=size,
-            fit=size is not None,
-            max_rss=limits.max_rss,
-            users=variant.users,
-            ids=limits.ids,
-            titles=limits.titles,
-            verify=False,
-            progress=step,
-        )
-        with Recommender.load(self._bundle) as model:
-            ms = test.latency(model) if self._latency is None else self._latency(self._bundle)
-            return Exported(variant, size, done.nbytes, test.metrics(model), ms)
+        return frozenset((one.variant, one.max_bytes) for one in bundles if study.score(one) >= NEAR * best)

@@ -102,6 +102,22 @@ def test_validation_is_a_part_of_the_training_data_alone(done: Fitted, data: Int
     assert np.mean(scores) == pytest.approx(done.validation)
 
 
+def test_workers_try_the_same_recipes_at_the_same_time(done: Fitted, data: Interactions, tmp_path: Path) -> None:
+    """The first two do not depend on each other's results; what remains of a kill is no folder of a worker."""
+    notes: list[str] = []
+    out = tmp_path / "app.bundle"
+    how: dict[str, Any] = {"max_bytes": SIZE, "trials": 2, "workers": 2}
+    found = fit(data, out, **how, progress=lambda state: notes.append(state.doing))
+    assert found.study.command == done.study.command  # so that a search continues with other workers
+    assert {trial.recipe for trial in found.study.trials} == {trial.recipe for trial in done.study.trials}
+    assert "svd 128 and ials 128" in notes
+    assert files(out) == files(done.out)
+    assert found.test == done.test
+    assert sorted(path.name for path in (tmp_path / "app.fit").iterdir() if path.name[0] != ".") == ["best", "fit.json"]
+    with pytest.raises(RequestError, match="leave --workers out"):
+        fit(data, out, **how, max_ms=5.0)
+
+
 @pytest.fixture(scope="module")
 def short(data: Interactions, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     """One recipe."""
@@ -357,7 +373,8 @@ def test_new_items_may_take_a_larger_size_and_a_refused_call_continues(short: Fi
 def test_the_time_ends_an_export_too(data: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour passes while the second training's first bundle is measured: its other bundles are not exported."""
     calls, finished, passed = list[Path](), list[FitTrial](), [0.0]
-    monkeypatch.setattr("edgerec.fitting.search.time", SimpleNamespace(monotonic=lambda: passed[0]))
+    for module in ("search", "trial"):
+        monkeypatch.setattr(f"edgerec.fitting.{module}.time", SimpleNamespace(monotonic=lambda: passed[0]))
 
     def latency(path: Path) -> float:
         calls.append(path)

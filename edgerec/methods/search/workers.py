@@ -24,7 +24,13 @@ _LOCAL, _CLUSTER = "ray", "ray://"
 
 
 class Pool(ABC):
-    """Runs tasks; a context manager, whose end stops the workers."""
+    """Runs tasks; a context manager, whose end stops the workers.
+
+    Attributes:
+        size: number of tasks that run at a time.
+    """
+
+    size: int
 
     @abstractmethod
     def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -70,6 +76,8 @@ def pool(workers: int | str | None, function: Function, shared: Any) -> Pool:
 class Serial(Pool):
     """A pool that runs one task after another in this process."""
 
+    size = 1
+
     def __init__(self, function: Function, shared: Any) -> None:
         self._function, self._shared = function, shared
 
@@ -85,12 +93,12 @@ class Processes(Pool):
     """
 
     def __init__(self, n: int, function: Function, shared: Any) -> None:
-        self._n, self._function, self._shared = n, function, shared
+        self.size, self._function, self._shared = n, function, shared
         self._running: dict[Connection, multiprocessing.process.BaseProcess] = {}
 
     def answers(self, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         waiting, at = deque(enumerate(tasks)), dict[Connection, int]()
-        while len(self._running) < min(self._n, len(tasks)):
+        while len(self._running) < min(self.size, len(tasks)):
             self._start()
         for pipe in self._running:
             if waiting:
@@ -137,7 +145,7 @@ class Processes(Pool):
         status = process.exitcode
         why = f"was killed by {signal.Signals(-status).name}" if status is not None and status < 0 else "ended"
         raise WorkerError(
-            f"a worker {why}; if memory is short, use fewer --workers and continue with --resume. A script must start "
+            f"a worker {why}; if memory is short, continue with fewer --workers. A script must start "
             "workers under: if __name__ == '__main__'"
         )
 
@@ -205,6 +213,7 @@ class RayTasks(Pool):
         self._task = self._ray.remote(num_cpus=1, max_retries=_RETRIES)(_answered)
         self._function, self._shared = function, self._ray.put(shared)
         self._running: list[Any] = []
+        self.size = max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
 
     def _connect(self, address: str | None) -> None:
         try:

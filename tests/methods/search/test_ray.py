@@ -14,6 +14,7 @@ import pytest
 from edgerec.api import train
 from edgerec.data import synthetic
 from edgerec.errors import BenchError, DataError, WorkerError
+from edgerec.fitting import fit
 from edgerec.methods.search.workers import pool
 from edgerec_bench.grid import GridPlan, run_grid
 from tests.methods.search.tasks import met, product, refuse, stumble
@@ -109,3 +110,13 @@ def test_a_grid_on_a_cluster_has_the_rows_of_one_without(cluster: str, tmp_path:
     assert len(there.rows) == 2
     with pytest.raises(BenchError, match="leave --bundles out"):
         run_grid(plan, tmp_path / "there.jsonl", workers=cluster, bundles=tmp_path)
+
+
+def test_a_fit_on_a_cluster_is_that_of_as_many_processes(cluster: str, tmp_path: Path) -> None:
+    """Two processors try two recipes at a time, as two workers here do; the bundles are equal to the byte."""
+    data = synthetic(n_users=40, n_items=30, n=600, seed=1)
+    bundles = {}
+    for name, workers in (("there", cluster), ("here", 2)):
+        fitted = fit(data, tmp_path / f"{name}.edgerec", max_bytes=8000, trials=2, workers=workers, split="time:80/20")
+        bundles[name] = (fitted.out.read_bytes(), {trial.recipe for trial in fitted.study.trials}, fitted.validation)
+    assert bundles["there"] == bundles["here"]
