@@ -315,7 +315,7 @@ def test_a_manifest_that_is_not_ours_stays(tmp_path: Path, place: Path) -> None:
 
 def test_commands_that_measure_keep_the_rule(tmp_path: Path) -> None:
     """Every experiment with an --out, by the harness that they share."""
-    from bench.experiments.quality_per_byte import main
+    from bench.experiments.trained import main
 
     data = made("file", tmp_path / "ratings.csv")
     for out, said in ((data, "is an input"), (made("file", tmp_path / "notes.json"), "was not written by this")):

@@ -20,7 +20,6 @@ from bench.experiments.formats import cells as formats_cells
 from bench.experiments.item_only import cells as item_only_cells
 from bench.experiments.no_users import cells as no_users_cells
 from bench.experiments.predictor import cells as predictor_cells
-from bench.experiments.quality_per_byte import rows as quality_per_byte_rows
 from bench.experiments.scale.__main__ import SHORT
 from bench.experiments.search_proxies import cells as proxy_cells
 from bench.experiments.sparse_quality import table as quality_table
@@ -146,9 +145,8 @@ def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
     assert rows_of("formats", QUALITY) == [formats_cells(row) for row in rows]
 
 
-@pytest.mark.parametrize("name", ["item-only", "item-only-sets"])
-def test_the_figures_of_item_only_models_are_those_of_the_result(name: str) -> None:
-    assert rows_of(name, QUALITY) == [item_only_cells(row) for row in trained(name)]
+def test_the_figures_of_item_only_models_are_those_of_the_result() -> None:
+    assert rows_of("item-only", QUALITY) == [item_only_cells(row) for row in trained("item-only")]
 
 
 def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
@@ -242,26 +240,6 @@ def test_the_figures_of_the_emulated_raspberry_pi_are_those_of_the_result() -> N
         memory = [format_bytes(number) for number in (peak, absolute)]
         expected.append([name, format_bytes(result.bundle.nbytes), *calls, *memory])
     assert rows_of("arm64", SPEED) == expected
-
-
-def test_the_quality_figures_are_those_of_the_result() -> None:
-    result = json.loads((ROOT / "bench" / "results" / "quality-ml-1m.json").read_text())
-    expected = [
-        [
-            row["name"] + (f" {row['settings']}".replace("'", "") if row["name"].startswith("implicit") else ""),
-            str(row["epochs"]),
-            f"{row['fit_seconds']:.2f}",
-            f"{row['all_seconds']:.1f}",
-            f"{row['ndcg@20']:.4f}",
-        ]
-        for row in result["rows"]
-    ]
-    assert rows_of("quality", QUALITY) == expected
-
-
-def test_quality_per_byte_is_that_of_the_result() -> None:
-    result = json.loads((ROOT / "bench" / "results" / "quality-per-byte-ml-1m.json").read_text())
-    assert rows_of("quality-per-byte", QUALITY) == quality_per_byte_rows(result["points"])
 
 
 def test_the_streaming_figures_are_those_of_the_result() -> None:

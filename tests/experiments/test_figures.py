@@ -138,7 +138,6 @@ def test_what_a_reproduction_types_is_what_its_record_will_say() -> None:
 @pytest.mark.parametrize(
     ("module", "words", "said"),
     [
-        ("bench.experiments.quality", ["--data", "no-such"], "no-such"),
         ("bench.experiments.no_users", ["--data", "no-such"], "no-such"),
         ("bench.experiments.sparse_quality", ["--data", "no-such", "--out", "never.json"], "no-such"),
         ("bench.experiments.sparse_training", ["ablation", "--data", "no-such"], "no-such"),
