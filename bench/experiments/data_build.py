@@ -5,8 +5,8 @@ usage: python -m bench.experiments.data_build [--sizes 1000000,5000000,20000000]
 Made-up interactions with text ids follow power laws: a user's number of interactions, and an item's, is a power of its
 rank. A generator writes them as Parquet within 500 MB. Every command has a process of its own, whose tree is measured:
 the sum of resident bytes, read 50 times a second, and the bytes of the folder that it writes, twice a second. The
-same work is done by a pandas and by a Polars script if these are installed. At the largest size svd and iALS train from
-the folder, and their runs are exported. Exponents are slopes of least squares between logarithms.
+same work is done by a pandas and by a Polars script if these are installed. At some sizes svd and iALS train from
+the folder, and their runs are exported and evaluated. Exponents are slopes of least squares between logarithms.
 """
 
 from __future__ import annotations
@@ -133,15 +133,15 @@ def bytes_of(folder: Path) -> int:
 
 
 def growth(rows: Sequence[dict[str, Any]], figure: str) -> float | None:
-    """Return the exponent of a figure over the number of interactions; None of a single size."""
-    if len(rows) < 2:
+    """Return the exponent of a figure over the number of interactions; None of a single size, or of nothing."""
+    if len(rows) < 2 or not all(row[figure] for row in rows):
         return None
     n, values = (np.log([row[name] for row in rows]) for name in ("rows", figure))
     return round(float(np.polyfit(n, values, 1)[0]), 3)
 
 
 def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sample: int) -> list[dict[str, Any]]:
-    """Train a backbone from a built folder and export its run; return a row for each command."""
+    """Train a backbone from a built folder, export and evaluate its run; return a row for each command."""
     more = {"svd": ["--set", "a=0.4", "--set", "b=0.4"], "ials": ["--epochs", "2"]}[backbone]
     run, bundle = place / backbone, place / f"{backbone}.bundle"
     train = ["train", str(data), "--backbone", backbone, "--dimensions", str(dimensions), *more]
@@ -149,6 +149,9 @@ def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sa
         run: [*train, "--sample-users", str(sample), "--threads", "2", "--out", str(run)],
         bundle: ["export", str(run), "--no-users", "--precision", "int8", "--out", str(bundle)],
     }
+    measured = place / f"{backbone}.evaluation"
+    measured.mkdir()
+    commands[measured] = ["evaluate", str(bundle), "--data", str(data), "--sample-users", str(sample)]
     rows = []
     for out, words in commands.items():
         shown = " ".join(["edgerec", *(Path(word).name if word.startswith(str(place)) else word for word in words)])
@@ -171,14 +174,14 @@ def sizes_of(text: str) -> list[int]:
 )
 @click.option("--memory", default="1GiB", show_default=True, help="Memory of the builds.")
 @click.option("--scripts-up-to", default=20_000_000, show_default=True, help="Largest size of the scripts.")
-@click.option("--train-at", default=20_000_000, show_default=True, help="Size to train at; 0 for none.")
+@click.option("--train-at", default="20000000", show_default=True, help="Sizes to train at, between commas.")
 @click.option("--dimensions", default=64, show_default=True, help="Dimensions of the tables.")
 @click.option("--sample-users", default=2_000, show_default=True, help="Users on whom the training is measured.")
 def main(
     sizes: str,
     memory: str,
     scripts_up_to: int,
-    train_at: int,
+    train_at: str,
     dimensions: int,
     sample_users: int,
 ) -> Figures:
@@ -203,21 +206,27 @@ def main(
                     row = _timed(f"{name} of {n:,}", ["-c", script, str(source), str(out)], out)
                     scripts.append({"script": name, **about, **row, "same": _same(built, out)})
                     shutil.rmtree(out)
-            if n == train_at:
-                for backbone in ("svd", "ials"):
-                    trainings += train_and_export(built, place, backbone, dimensions, sample_users)
+            for backbone in ("svd", "ials") if n in sizes_of(train_at) else ():
+                rows = train_and_export(built, place, backbone, dimensions, sample_users)
+                trainings += [{"rows": n, **row} for row in rows]
             shutil.rmtree(place)
     exponents = {name: growth(builds, name) for name in FIGURES}
-    _show(builds, scripts, trainings, exponents)
+    of_trainings = {
+        name: {figure: growth([row for row in trainings if label(row) == name], figure) for figure in FIGURES}
+        for name in dict.fromkeys(map(label, trainings))
+    }
+    _show(builds, scripts, trainings, {"build": exponents, **of_trainings})
     faults = [f"{row['script']} of {row['rows']}: other arrays than the build's" for row in scripts if not row["same"]]
-    return {"builds": builds, "scripts": scripts, "trainings": trainings, "exponents": exponents, "faults": faults}
+    found = {"builds": builds, "scripts": scripts, "trainings": trainings, "exponents": exponents}
+    return {**found, "training_exponents": of_trainings, "faults": faults}
 
 
 def label(row: dict[str, Any]) -> str:
     """Return a row's name in a table: 'svd: train', or 'build of 1,000,000'."""
     if "command" in row:
         words = row["command"].split()
-        return f"{words[words.index('--backbone') + 1]}: train" if words[1] == "train" else f"{words[2]}: export"
+        backbone = words[words.index("--backbone") + 1] if words[1] == "train" else Path(words[2]).stem
+        return f"{backbone}: {words[1]}"
     return f"{row.get('script', 'build')} of {row['rows']:,}"
 
 
@@ -238,7 +247,7 @@ def _show(
     builds: Sequence[dict[str, Any]],
     scripts: Sequence[dict[str, Any]],
     trainings: Sequence[dict[str, Any]],
-    exponents: dict[str, float | None],
+    exponents: dict[str, dict[str, float | None]],
 ) -> None:
     listed = [
         [
@@ -250,7 +259,7 @@ def _show(
         for row in (*builds, *scripts, *trainings)
     ]
     print_table("", ["", "seconds", "cpu seconds", "peak memory", "peak disk", "disk"], listed)
-    print_table("growth", ["figure", "exponent"], list(exponents.items()))
+    print_table("exponents of growth", ["", *FIGURES], [[name, *one.values()] for name, one in exponents.items()])
 
 
 if __name__ == "__main__":

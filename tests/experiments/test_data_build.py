@@ -28,13 +28,16 @@ def test_made_up_interactions_follow_a_power_law_with_text_ids(tmp_path: Path) -
 @pytest.mark.slow
 def test_builds_scripts_and_trainings_are_measured(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    words = ["--sizes", "2000,4000", "--train-at", "4000", "--dimensions", "8", "--sample-users", "30"]
+    words = ["--sizes", "2000,4000", "--train-at", "2000,4000", "--dimensions", "8", "--sample-users", "30"]
     done = CliRunner().invoke(data_build.main, [*words, "--out", str(out)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     found = json.loads(out.read_bytes())
     assert [row["rows"] for row in found["builds"]] == [2000, 4000]
     assert all(row["same"] for row in found["scripts"])
-    assert all(row["peak_bytes"] > 1 << 20 and row["disk_bytes"] for row in (*found["builds"], *found["trainings"]))
-    assert [row["command"].split()[1] for row in found["trainings"]] == ["train", "export"] * 2
+    written = [row for row in found["trainings"] if " evaluate " not in row["command"]]
+    assert all(row["peak_bytes"] > 1 << 20 and row["disk_bytes"] for row in (*found["builds"], *written))
+    assert [row["command"].split()[1] for row in found["trainings"]] == ["train", "export", "evaluate"] * 4
     assert "ndcg@20_margin" in found["trainings"][0]["metrics"]
     assert set(found["exponents"]) == set(data_build.FIGURES)
+    assert all(found["training_exponents"][f"{name}: train"]["disk_bytes"] is not None for name in ("svd", "ials"))
+    assert found["training_exponents"]["svd: evaluate"]["disk_bytes"] is None
