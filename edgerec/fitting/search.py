@@ -90,6 +90,7 @@ class Search:
         self._progress = progress or (lambda state: None)
         fewest = -(-MOST_USERS // max(len(trials.test(0).rows), 1)) - 1
         self.repeats = min(fewest, MOST_REPEATS) if trials.spec.tests_at_random else 0
+        self._at_once = 1
         self._end = None if minutes is None else time.monotonic() + max(60 * minutes - study.seconds, 0.0)
 
     def best(self) -> Choice | None:
@@ -115,6 +116,7 @@ class Search:
         work = replace(self.trials, on_step=self.show) if here else self.trials
         try:
             with pool(self._workers, run_trial, work) as workers:
+                self._at_once = workers.size
                 in_time = True
                 while in_time and self.has_time(for_trial=True):
                     left = workers.size if trials is None else min(workers.size, trials - len(self.study.trials))
@@ -197,7 +199,7 @@ class Search:
             return None
         trials = self.study.trials
         repeating = sum(trials[number].seconds for number, _ in self._missing_repeats()) if for_trial else 0.0
-        return self._end - time.monotonic() - RESERVE * trials[best.trial].seconds - repeating
+        return self._end - time.monotonic() - RESERVE * trials[best.trial].seconds - repeating / self._at_once
 
     def _try(self, workers: Pool, recipes: list[Recipe], sizes: list[int]) -> bool:
         """Try recipes at the same time, and record each as it ends. Returns False if one was given up for lack of time.
