@@ -64,6 +64,11 @@ class Ranker:
     def _open(self) -> None:
         self.bundle.session("recommend")
 
+    def check_answers(self) -> None:
+        """Answer a request of one item. Raises BundleError if a graph does not open, or fails."""
+        person = {"user": np.zeros(1, np.int64)} if self.n_users else {"history": np.zeros((1, 1), np.int64)}
+        self.recommend(person, np.empty((1, 0), np.int64), 1)
+
     def recommend(
         self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgerec.errors import RequestError
+from edgerec.errors import EdgeRecError, RequestError
 from edgerec.runtime.bundle import Bundle, Metadata
 from edgerec.runtime.ids import OnUnknown, RawId, listed, rows_of_ids
 from edgerec.runtime.inputs import one_vector, rows_of, shown, whole
-from edgerec.runtime.manifest import Manifest
-from edgerec.runtime.patch import apply_patch, undo_patch
+from edgerec.runtime.manifest import Manifest, manifest_bytes
+from edgerec.runtime.patch import apply_patch, restore, undo_patch
 from edgerec.runtime.ranking import Ranker
 from edgerec.signatures import PublicKey
 
@@ -126,7 +126,7 @@ class Recommender:
         """Apply a patch to the bundle on disk, and answer from the new version.
 
         Requests are answered meanwhile, and those that have begun use the old version. If the bundle was loaded with
-        trusted keys, one of them must have signed the new version.
+        trusted keys, one of them must have signed the new version. It is installed only if it answers a request.
 
         Args:
             patch: a file that `edgerec diff` wrote, or its bytes.
@@ -134,13 +134,20 @@ class Recommender:
         Raises:
             PatchError: the patch is damaged, too new, or for another bundle; nothing was changed.
             SignatureError: none of the trusted keys signed the new bundle; nothing was changed.
-            BundleError: the bundle on disk is damaged.
+            BundleError: the bundle on disk is damaged, or the new version does not answer, and was not installed.
             StorageError: the file system refuses.
         """
         with self._changing:
             bundle = self._current.bundle
+            before = b"" if bundle.folder.is_file() else manifest_bytes(bundle.folder)
             apply_patch(bundle.folder, patch, trusted=bundle.trusted)
-            self._ranker = _ranker(bundle.again(), self._backend)
+            try:
+                ranker = _ranker(bundle.again(), self._backend)
+                ranker.check_answers()
+            except EdgeRecError:
+                restore(bundle.folder, before)
+                raise
+            self._ranker = ranker
 
     def undo(self) -> None:
         """Restore the bundle on disk to the version before the last patch, and answer from it.

@@ -18,7 +18,7 @@ from edgerec.files import locked, read_bytes, write_bytes
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import FILE_NAME, PREVIOUS_NAME, manifest_bytes, read_manifest
 from edgerec.runtime.patch.patchfile import most_inflated
-from edgerec.runtime.patch.updates import clean
+from edgerec.runtime.patch.updates import clean, restore
 from edgerec.runtime.stored import unpack
 from edgerec.serve.operations import log
 from edgerec.serve.settings import Settings
@@ -60,12 +60,8 @@ class Updater:
     def _restore(self, manifest: bytes) -> None:
         """Install the version before again if a new one was installed whose graphs do not open, or fail."""
         thing = self.thing
-        with locked(thing.folder):
-            if manifest_bytes(thing.folder) == manifest:
-                return
-            write_bytes(thing.folder / FILE_NAME, manifest)
-            clean(thing.folder)
-        thing.live = Recommender.load(thing.folder, threads=self._threads, trusted=self._trusted)
+        if restore(thing.folder, manifest):
+            thing.live = Recommender.load(thing.folder, threads=self._threads, trusted=self._trusted)
 
     def _install(self, content: bytes) -> None:
         """Replace the bundle by one in one file, if its rollback index is not smaller than the current one."""

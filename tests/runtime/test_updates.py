@@ -25,7 +25,7 @@ from edgerec.runtime.patch.rebuild import RowSources
 from edgerec.signatures import new_key
 from edgerec_export import ExportRequest, diff, export
 from tests.conftest import CommandLine, random_source
-from tests.patches import Kind, bundles, contents
+from tests.patches import Kind, broken_copy, bundles, contents
 
 KIND = Kind(ExportRequest("mixed", "int8", verify=False))
 
@@ -335,6 +335,20 @@ def test_a_refused_patch_leaves_a_recommender_as_it_is(made: Path, bundle: Path)
         model.apply((made / "there").read_bytes()[:-1])
     with pytest.raises(PatchError):
         model.undo()
+    assert model.recommend(7, 5) == before
+
+
+def test_a_version_that_does_not_answer_is_not_installed(made: Path, bundle: Path, tmp_path: Path) -> None:
+    """An app could not start again: the patch is whole, and onnxruntime does not open its graph."""
+    diff(bundle, broken_copy(made / "new.bundle", tmp_path / "broken", "recommend"), tmp_path / "patch")
+    model = Recommender.load(bundle)
+    before, files = model.recommend(7, 5), contents(bundle)
+    with pytest.raises(BundleError, match="recommend"):
+        model.apply(tmp_path / "patch")
+    assert model.recommend(7, 5) == Recommender.load(bundle).recommend(7, 5) == before
+    assert {name: content for name, content in contents(bundle).items() if name != PREVIOUS_NAME} == files
+    model.apply(made / "there")
+    model.undo()
     assert model.recommend(7, 5) == before
 
 

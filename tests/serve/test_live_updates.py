@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import os
 import resource
@@ -17,7 +16,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 
 from edgerec.runtime import Recommender
@@ -25,7 +23,7 @@ from edgerec.serve.server import built
 from edgerec.serve.settings import Settings
 from edgerec.serve.watch import Watch
 from edgerec_export.patch import diff
-from tests.patches import contents
+from tests.patches import broken_copy, contents
 from tests.serve.conftest import FEEDBACK, READ, UPDATE, Serve, Served, sha256, until
 
 
@@ -188,17 +186,8 @@ def test_a_full_disk_changes_nothing(serve: Serve, bundle: Path, token_file: Pat
 def test_a_version_that_cannot_answer_is_not_left_installed(
     served: Served, bundle: Path, films: Path, tmp_path: Path
 ) -> None:
-    """It is whole, and onnxruntime does not open one of its graphs."""
-    broken = Path(shutil.copytree(films / "new.bundle", tmp_path / "broken.bundle"))
-    manifest = json.loads((broken / "manifest.json").read_text())
-    about = manifest["graphs"]["recommend"]
-    graph = onnx.load_model_from_string((broken / about["file"]).read_bytes())
-    next(node for node in graph.graph.node if len(node.input) > 1).input[0] = "nowhere"
-    content = graph.SerializeToString()
-    digest = hashlib.sha256(content).hexdigest()
-    about |= {"file": f"recommend-{digest[:12]}.onnx", "bytes": len(content), "sha256": digest}
-    (broken / about["file"]).write_bytes(content)
-    (broken / "manifest.json").write_text(json.dumps(manifest))
+    """It is whole, recommends, and onnxruntime does not open another of its graphs."""
+    broken = broken_copy(films / "new.bundle", tmp_path / "broken.bundle", "score")
     diff(bundle, broken, tmp_path / "broken.patch")
     before = sha256(served)
     answer = served.patch((tmp_path / "broken.patch").read_bytes())

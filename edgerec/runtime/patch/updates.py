@@ -102,6 +102,19 @@ def undo_patch(folder: str | Path, *, trusted: PublicKey | Iterable[PublicKey] |
         clean(folder)
 
 
+def restore(folder: Path, manifest: bytes) -> bool:
+    """Install the version of this manifest again, since the one that replaced it does not answer.
+
+    Returns False if it is installed.
+    """
+    with locked(folder):
+        if manifest_bytes(folder) == manifest:
+            return False
+        write_bytes(folder / FILE_NAME, manifest)
+        clean(folder)
+        return True
+
+
 def _folder(place: str | Path) -> Path:
     """Return the folder of a bundle. Raises PatchError for a bundle in one file."""
     if Path(place).is_file():
