@@ -178,9 +178,9 @@ def main(
     fingerprints = {}
     folder = next_to_out(".rows")
     training = Training(split, dimensions, settings_of(settings), max_epochs, precision, sample_users)
-    shared = {"split": split, "dimensions": dimensions}
+    shared: dict[str, Any] = {"split": split, "dimensions": dimensions}
     shared |= {} if sample_users is None else {"sample_users": sample_users}
-    own = {"settings": training.settings, "max_epochs": max_epochs}
+    own: dict[str, Any] = {"settings": training.settings, "max_epochs": max_epochs}
     own |= {} if precision is None else {"precision": precision}
     for name in data.split(","):
         interactions = named_or_stored(name)

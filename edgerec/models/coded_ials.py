@@ -81,8 +81,8 @@ class CodedIALSTrainer:
         return self._user_solver.solve(items, self._encoder.alpha, self._encoder.reg, self._threads)
 
     def _solve_items(self, solver: RowSolver, users: Floats) -> Floats:
-        how = {"threads": self._threads, "weights": self._weights}
-        return solver.solve(users, self._encoder.alpha, self._encoder.reg, **how)[0]
+        alpha, reg = self._encoder.alpha, self._encoder.reg
+        return solver.solve(users, alpha, reg, self._threads, weights=self._weights)[0]
 
     def _stored(self) -> Floats:
         """Return the items as bundles store them."""

@@ -73,7 +73,7 @@ def weights_by_count(counts: NDArray[np.integer[Any]], exponent: float, ranks: R
     sums = np.maximum(counts, 1).astype(np.float64)
     weights = sums**-exponent
     weights *= ranks.total(float(sums.sum())) / ranks.total(float((weights * sums).sum()))
-    return weights.astype(np.float32)
+    return np.asarray(weights, np.float32)
 
 
 @dataclass(frozen=True)
