@@ -1,13 +1,14 @@
 """Quality of models without a user table by bytes: the tied linear encoder, trained as it is stored, and fitted tables.
 
 usage: python -m bench.experiments.item_only [--data ml-1m] [--sizes 4,8,16,32] [--limits 32KiB] [--split published]
-                                             [--dimensions 64] [--set encoder=least_squares] [--out result.json]
+                                             [--dimensions 64] [--set encoder=least_squares] [--precision int2]
+                                             [--out result.json]
 
 'lae' is trained within each size: bytes an item of values and scale, or a limit of the whole bundle with ids, in one
-file. It has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with as many dimensions
-and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures are of a bundle's
-own answers on the test part of a split, by default a random 80/20 split per user, to histories of the training part; a
-seed is that of the split too.
+file. Without --precision it has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with
+as many dimensions and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures
+are of a bundle's own answers on the test part of a split, by default a random 80/20 split per user, to histories of the
+training part; a seed is that of the split too.
 """
 
 from __future__ import annotations
@@ -51,27 +52,32 @@ class Training:
         dimensions: dimensions of a full row.
         settings: settings of lae, by name.
         max_epochs: maximum number of epochs of lae; None for its own.
+        precision: that of lae; None for the one of the bytes an item.
+        sample_users: number of users of validation; None for all.
     """
 
     split: str = "random:80/20"
     dimensions: int = 64
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_epochs: int | None = None
+    precision: str | None = None
+    sample_users: int | None = None
 
     def lae(self, interactions: Interactions, values: float, seed: int, max_epochs: int | None = None) -> Run:
         """Train lae with this number of bytes of values an item."""
-        few = values + 1 < FEW_BYTES
+        usual = "int2" if values + 1 < FEW_BYTES else "int4"
         return train(
             interactions,
             backbone="lae",
             budget=f"{values:.3f}B/row",
-            precision="int2" if few else "int4",
+            precision=self.precision or usual,
             dimensions=self.dimensions,
             split=self.split,
             settings=self.settings,
             seed=seed,
             threads=1,
             max_epochs=max_epochs or self.max_epochs,
+            sample_users=self.sample_users,
         )
 
     def rival(self, interactions: Interactions, backbone: str, seed: int) -> Run:
@@ -84,6 +90,7 @@ class Training:
             split=self.split,
             seed=seed,
             threads=1,
+            sample_users=self.sample_users,
         )
 
 
@@ -150,6 +157,8 @@ def cells(row: dict[str, Any]) -> list[str]:
 @click.option("--split", default=Training.split, show_default=True, help="The split of all data sets.")
 @click.option("--dimensions", default=Training.dimensions, show_default=True, help="Dimensions of a full row.")
 @click.option("--max-epochs", type=int, help="Maximum number of epochs of lae.")
+@click.option("--precision", help="Precision of lae; by default that of the bytes an item.")
+@click.option("--sample-users", type=int, help="Number of users of validation; by default all.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of lae; may be repeated.")
 def main(
     data: str,
@@ -160,14 +169,19 @@ def main(
     split: str,
     dimensions: int,
     max_epochs: int | None,
+    precision: str | None,
+    sample_users: int | None,
     settings: tuple[str, ...],
 ) -> Figures:
     """Train within each size, and compare the quality of the bundles' answers with fitted ones of as many bytes."""
     rows: list[dict[str, Any]] = []
     fingerprints = {}
-    folder, training = next_to_out(".rows"), Training(split, dimensions, settings_of(settings), max_epochs)
-    shared = {"split": split, "dimensions": dimensions}
-    own = {"settings": training.settings, "max_epochs": max_epochs}
+    folder = next_to_out(".rows")
+    training = Training(split, dimensions, settings_of(settings), max_epochs, precision, sample_users)
+    shared: dict[str, Any] = {"split": split, "dimensions": dimensions}
+    shared |= {} if sample_users is None else {"sample_users": sample_users}
+    own: dict[str, Any] = {"settings": training.settings, "max_epochs": max_epochs}
+    own |= {} if precision is None else {"precision": precision}
     for name in data.split(","):
         interactions = named_or_stored(name)
         fingerprints[name] = interactions.fingerprint()

@@ -95,19 +95,33 @@ def figures_of(
 @click.option("--size", default=16.0, show_default=True, help="Bytes an item of values and scale.")
 @click.option("--rivals", default="svd,ials", show_default=True, help="Backbones to compare with.")
 @click.option("--dimensions", default=Training.dimensions, show_default=True, help="Dimensions of a full row.")
+@click.option("--max-epochs", type=int, help="Maximum number of epochs of lae.")
+@click.option("--precision", help="Precision of lae; by default that of the bytes an item.")
+@click.option("--sample-users", type=int, help="Number of users of validation; by default all.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of lae; may be repeated.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of split, left-out users and training, from 0.")
 def main(
-    data: str, spec: str, size: float, rivals: str, dimensions: int, settings: tuple[str, ...], seeds: int
+    data: str,
+    spec: str,
+    size: float,
+    rivals: str,
+    dimensions: int,
+    max_epochs: int | None,
+    precision: str | None,
+    sample_users: int | None,
+    settings: tuple[str, ...],
+    seeds: int,
 ) -> Figures:
     """Compare the quality for users who were not in training with that for users who were."""
-    interactions, training = named_or_stored(data), Training(spec, dimensions, settings_of(settings))
+    interactions = named_or_stored(data)
+    training = Training(spec, dimensions, settings_of(settings), max_epochs, precision, sample_users)
     backbones = ["lae", *filter(None, rivals.split(","))]
     fingerprint = interactions.fingerprint()
     found: dict[str, list[Figures]] = {}
     for seed in range(seeds):
         request: dict[str, Any] = {"data": fingerprint, "split": spec, "size": size, "backbones": backbones}
         request |= {"dimensions": dimensions, "settings": dict(training.settings), "seed": seed}
+        request |= {"max_epochs": max_epochs, "precision": precision, "sample_users": sample_users}
         measure = partial(figures_of, training, interactions, backbones, size, seed)
         for name, figures in cached(next_to_out(".rows") / f"{data}-{seed}.json", request, measure).items():
             found.setdefault(name, []).append(figures)

@@ -13,7 +13,7 @@ from edgerec.models.base import SizePlan, State, Vectors, cut
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.quantizer import Quantizer, rotated
-from edgerec.models.row_solver import RowSolver
+from edgerec.models.row_solver import Penalties, RowSolver, ridge, weights_by_count
 from edgerec.tables.codes import in_int8
 
 _FIRST_PASSES = 2
@@ -44,16 +44,20 @@ class CodedIALSTrainer:
         reg: float,
         seed: int,
         threads: int | None,
+        item_exponent: float = 0.0,
+        user_exponent: float = 0.0,
     ) -> None:
-        """Start a fit; items have codes of `bits` bits, or None for floats."""
+        """Start a fit; items have codes of `bits` bits, or None for floats. The exponents are those of `IALSConfig`."""
         self._train, self._seed, self._threads = train, seed, threads
         self._encoder = LeastSquaresEncoder(alpha, reg)
         self._own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
         self._quantizer = None if bits is None else Quantizer(self._own, sizes.d, bits)
         columns = train.matrix().T.tocsr()
         self._columns = (columns.indptr, columns.indices)
+        self._penalties = Penalties.by_count(np.diff(columns.indptr), item_exponent)
+        self._weights = weights_by_count(train.user_counts(), user_exponent)
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d)
-        self._item_solver = RowSolver(*self._columns, train.n_users, sizes.d, sizes.items)
+        self._item_solver = RowSolver(*self._columns, train.n_users, sizes.d, sizes.items, self._penalties)
         self._start: Callable[[], State] = partial(first_tables, train, sizes.d, seed)
         self._items: Floats | None = None
         self._users: Floats | None = None
@@ -65,9 +69,9 @@ class CodedIALSTrainer:
         """Return the items before rounding; the first ones are computed here."""
         if self._items is None:
             users = self._start()["users"]
-            solver = RowSolver(*self._columns, self._train.n_users, users.shape[1])
+            solver = RowSolver(*self._columns, self._train.n_users, users.shape[1], penalties=self._penalties)
             for number in range(_FIRST_PASSES):
-                items, _ = solver.solve(users, self._encoder.alpha, self._encoder.reg, self._threads)
+                items = self._solve_items(solver, users)
                 if number + 1 < _FIRST_PASSES:
                     users, _ = self._solve_users(items)
             self._items = rotated(cut(items, self._own), self._own, np.random.default_rng(self._seed))
@@ -75,6 +79,10 @@ class CodedIALSTrainer:
 
     def _solve_users(self, items: Floats) -> tuple[Floats, float]:
         return self._user_solver.solve(items, self._encoder.alpha, self._encoder.reg, self._threads)
+
+    def _solve_items(self, solver: RowSolver, users: Floats) -> Floats:
+        alpha, reg = self._encoder.alpha, self._encoder.reg
+        return solver.solve(users, alpha, reg, self._threads, weights=self._weights)[0]
 
     def _stored(self) -> Floats:
         """Return the items as bundles store them."""
@@ -84,11 +92,10 @@ class CodedIALSTrainer:
         """Solve the items, round them, solve the users. `loss`: the objective summed over all cells, by interaction."""
         alpha, reg = self._encoder.alpha, self._encoder.reg
         users = self._solve_users(self._stored())[0] if self._users is None else self._users
-        self._items, _ = self._item_solver.solve(users, alpha, reg, self._threads)
+        self._items = self._solve_items(self._item_solver, users)
         items = self._stored()
         self._users, fit = self._solve_users(items)
-        ridge = reg * float(np.square(items, dtype=np.float64).sum())
-        return {"loss": 1 + alpha + (ridge - fit) / len(self._train)}
+        return {"loss": 1 + alpha + (reg * ridge(items, self._penalties) - fit) / len(self._train)}
 
     def vectors(self) -> Vectors:
         items, codes = self._latent().copy(), None

@@ -15,14 +15,16 @@ from edgerec.data import Interactions
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut
 from edgerec.models.encoder import Encoded, LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
-from edgerec.models.row_solver import RowSolver
-from edgerec.models.settings import check_choice, check_range
+from edgerec.models.row_solver import Penalties, RowSolver, ridge, weights_by_count
+from edgerec.models.settings import check_choice, check_range, check_ranges
 
 _NOISE = 0.1
 """Root mean square of a row's norm if it starts from noise."""
 _SKIPPED_AT_ONCE = 1 << 16
 _ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _REGS = (0.1, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 100.0)
+EXPONENTS: Mapping[str, Sequence[float]] = MappingProxyType({"item_exponent": (0.0, 0.5), "user_exponent": (0.0, 0.5)})
+"""Values to try of the exponents of `IALSConfig`."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,24 @@ class IALSConfig:
     Attributes:
         alpha: additional confidence of an observed cell: 1 + alpha against 1; None to choose it on validation.
         reg: ridge penalty of every row; None to choose it on validation.
+        item_exponent: the penalty of an item's row is reg times (its interactions / their mean)^item_exponent, as in
+            Rendle et al. 2021 (arXiv 2110.14037), so that rare items have longer rows; None to choose it on validation.
+        user_exponent: in the solves of items the cells of a user weigh degree^-user_exponent; None to choose it on
+            validation.
         start: 'svd' starts from the truncated SVD of the scaled matrix, 'normal' from noise.
     """
 
     alpha: float | None = None
     reg: float | None = None
+    item_exponent: float | None = 0.0
+    user_exponent: float | None = 0.0
     start: str = "svd"
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
+        check_ranges(self, 0, 2, "item_exponent", "user_exponent")
         check_choice("start", self.start, ("svd", "normal"))
 
 
@@ -59,10 +68,13 @@ class IALSTrainer:
     ) -> None:
         self._train, self._sizes, self._threads = train, sizes, threads
         self._start: Callable[[], State] = partial(_first_tables, train, sizes.d, config, seed)
-        self._alpha, self._reg = _fixed(config)
+        closed = _closed(config)
+        self._alpha, self._reg = closed.alpha, closed.reg
         columns, own = train.by_item(), None if sizes.items is None else sizes.items[train.own_items]
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
-        self._item_solver = RowSolver(columns.indptr, columns.indices, columns.shape[1], sizes.d, own)
+        self._penalties = Penalties.by_count(np.diff(columns.indptr), closed.item_exponent, train.ranks)
+        self._weights = weights_by_count(train.user_counts(), closed.user_exponent, train.ranks)
+        self._item_solver = RowSolver(columns.indptr, columns.indices, columns.shape[1], sizes.d, own, self._penalties)
         self._state: State = {}
 
     def begin(self, start: Callable[[], State]) -> None:
@@ -79,13 +91,16 @@ class IALSTrainer:
         return self._state
 
     def epoch(self) -> dict[str, float]:
-        """Solve the items, then the users. `loss`: the objective summed over all cells, by interaction."""
+        """Solve the items, then the users. `loss`: the objective summed over all cells, by interaction.
+
+        Users weigh alike in the loss, whatever their exponent.
+        """
         ranks, how = self._train.ranks, (self._alpha, self._reg, self._threads, self._train.ranks)
-        items, _ = self._item_solver.solve(self._tables()["users"], *how)
+        items, _ = self._item_solver.solve(self._tables()["users"], *how, self._weights)
         users, fit = self._user_solver.solve(items, *how)
         self._state = {"users": users, "items": items}
-        ridge = self._reg * float(np.square(items, dtype=np.float64).sum())
-        return {"loss": 1 + self._alpha + ranks.total(ridge - fit) / ranks.total(len(self._train))}
+        penalty = self._reg * ridge(items, self._penalties)
+        return {"loss": 1 + self._alpha + ranks.total(penalty - fit) / ranks.total(len(self._train))}
 
     def vectors(self) -> Vectors:
         tables = self.state()
@@ -110,8 +125,10 @@ class IALS(Backbone):
     trainer_class = IALSTrainer
     max_epochs: ClassVar[int] = 15
     patience: ClassVar[int] = 2
-    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"alpha": _ALPHAS, "reg": _REGS})
-    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"alpha": 3.0, "reg": 20.0})
+    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"alpha": _ALPHAS, "reg": _REGS, **EXPONENTS})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType(
+        {"alpha": 3.0, "reg": 20.0, "item_exponent": 0.0, "user_exponent": 0.0}
+    )
     trial_epochs: ClassVar[int] = 2
     finalists: ClassVar[int] = 2
 
@@ -122,7 +139,8 @@ class IALS(Backbone):
         self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None
     ) -> Encoded:
         """Return the final solve of training as an encoder, in all dimensions, whatever the users' sizes."""
-        return Encoded.exactly(LeastSquaresEncoder(*_fixed(config)), train, vectors.items, threads)
+        closed = _closed(config)
+        return Encoded.exactly(LeastSquaresEncoder(closed.alpha, closed.reg), train, vectors.items, threads)
 
 
 def _singular_vectors(train: Interactions, d: int, rng: np.random.Generator) -> State:
@@ -149,10 +167,9 @@ def _first_tables(train: Interactions, d: int, config: IALSConfig, seed: int) ->
     return (_singular_vectors if config.start == "svd" else _noise)(train, d, np.random.default_rng(seed))
 
 
-def _fixed(config: IALSConfig) -> tuple[float, float]:
-    """Return alpha and reg, the typical ones if they are open."""
-    closed = IALS().closed(config)
-    return closed.alpha, closed.reg
+def _closed(config: IALSConfig) -> Any:
+    """Return the settings with the typical value of each that is open."""
+    return IALS().closed(config)
 
 
 Chosen = NDArray[np.int64]
@@ -182,12 +199,14 @@ class IALSRefit:
         Raises TableError for sizes that do not fit the rows.
         """
         sizes.check(train)
-        self._threads, self._chosen = threads, chosen
-        self._alpha, self._reg = _fixed(config)
+        self._threads, self._chosen, closed = threads, chosen, _closed(config)
+        self._alpha, self._reg = closed.alpha, closed.reg
         columns = train.matrix().T.tocsr()
+        penalties = Penalties.by_count(np.diff(columns.indptr), closed.item_exponent)
+        self._weights = (None, weights_by_count(train.user_counts(), closed.user_exponent))
         self._solvers = (
             _solver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users, chosen[0]),
-            _solver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items, chosen[1]),
+            _solver(columns.indptr, columns.indices, train.n_users, sizes.d, sizes.items, chosen[1], penalties),
         )
         self._tables = [cut(start.users, sizes.users), cut(start.items, sizes.items)]
         self._solve(0)
@@ -201,7 +220,9 @@ class IALSRefit:
 
     def _solve(self, side: int) -> None:
         if self._chosen[side].size:
-            solved, _ = self._solvers[side].solve(self._tables[1 - side], self._alpha, self._reg, self._threads)
+            solved, _ = self._solvers[side].solve(
+                self._tables[1 - side], self._alpha, self._reg, self._threads, weights=self._weights[side]
+            )
             self._tables[side][self._chosen[side]] = solved
 
     def vectors(self) -> Vectors:
@@ -221,9 +242,11 @@ def _solver(
     d: int,
     sizes: Chosen | None,
     rows: Chosen,
+    penalties: Penalties | None = None,
 ) -> RowSolver:
     """Return a solver of `rows` alone."""
     counts = np.diff(indptr)[rows]
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     places = np.arange(pointers[-1]) + np.repeat(indptr[rows] - pointers[:-1], counts)
-    return RowSolver(pointers, indices[places], n_columns, d, None if sizes is None else sizes[rows])
+    own = None if sizes is None else sizes[rows]
+    return RowSolver(pointers, indices[places], n_columns, d, own, None if penalties is None else penalties.of(rows))

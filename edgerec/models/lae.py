@@ -17,6 +17,7 @@ from edgerec.extras import require
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.coded_ials import CodedIALSTrainer, first_tables
 from edgerec.models.encoder import Encoded, LinearEncoder
+from edgerec.models.ials import EXPONENTS
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.mf import Observed
 from edgerec.models.quantizer import Quantizer, rotated
@@ -39,7 +40,11 @@ ENCODERS = ("sum", "least_squares")
 _AXES: Mapping[str, Mapping[str, Sequence[float]]] = MappingProxyType(
     {
         "sum": {"b": (0.2, 0.35), "spectrum": (0.0, 0.25)},
-        "least_squares": {"alpha": (1.0, 3.0, 10.0, 30.0), "reg": (5.0, 10.0, 20.0, 30.0, 60.0, 100.0)},
+        "least_squares": {
+            "alpha": (1.0, 3.0, 10.0, 30.0),
+            "reg": (5.0, 10.0, 20.0, 30.0, 60.0, 100.0),
+            **EXPONENTS,
+        },
     }
 )
 _FINALISTS = {"sum": 3, "least_squares": 2}
@@ -69,7 +74,8 @@ class LAEConfig:
             0.2, which is better where most items are rare.
         spectrum: exponent of the singular values in the first rows; above 0 leading dimensions count more. None for 0
             or 0.25, which is better for few users. What is None of b and spectrum is chosen on validation.
-        alpha, reg: of 'least_squares', as those of `IALSConfig`; None to choose them on validation.
+        alpha, reg, item_exponent, user_exponent: of 'least_squares', as those of `IALSConfig`; None to choose them on
+            validation.
 
     lr, horizon, history, users, negatives, a, b and spectrum are those of 'sum'.
     """
@@ -86,6 +92,8 @@ class LAEConfig:
     spectrum: float | None = None
     alpha: float | None = None
     reg: float | None = None
+    item_exponent: float | None = None
+    user_exponent: float | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
@@ -99,6 +107,7 @@ class LAEConfig:
         check_ranges(self, -2, 2, "a", "b", "spectrum")
         check_range("alpha", self.alpha, 1e-6, 1e6)
         check_range("reg", self.reg, 1e-6, 1e9)
+        check_ranges(self, 0, 2, "item_exponent", "user_exponent")
 
 
 def _history(spectrum: float | None) -> float:
@@ -259,9 +268,8 @@ def _trainer(
     """Return the trainer of the encoder of closed settings."""
     if config.encoder == "sum":
         return LAETrainer(train, sizes, config, seed, threads)
-    assert config.alpha is not None
-    assert config.reg is not None
-    return CodedIALSTrainer(train, sizes, LAE().code_bits(config), config.alpha, config.reg, seed, threads)
+    solve = {name: getattr(config, name) for name in ("alpha", "reg", *EXPONENTS)}
+    return CodedIALSTrainer(train, sizes, LAE().code_bits(config), seed=seed, threads=threads, **solve)
 
 
 class LAE(Backbone):
@@ -283,7 +291,9 @@ class LAE(Backbone):
     starts_trained: ClassVar[bool] = True
     max_epochs: ClassVar[int] = 16
     patience: ClassVar[int] = 6
-    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"b": 0.35, "spectrum": 0.0, "alpha": 3.0, "reg": 30.0})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType(
+        {"b": 0.35, "spectrum": 0.0, "alpha": 3.0, "reg": 30.0, "item_exponent": 0.5, "user_exponent": 0.0}
+    )
 
     def variants(self, config: LAEConfig) -> list[tuple[LAEConfig, int]]:
         """Return the settings of each encoder that is open."""

@@ -27,6 +27,56 @@ interaction with any others and that the dimensions do not suffice for. Their sc
 
 
 @dataclass(frozen=True)
+class Penalties:
+    """Factors of rows' ridge penalties, of which there are few: each takes a factorisation.
+
+    Attributes:
+        factors: the distinct factors, the same on all ranks.
+        which: (n_rows,) the number of each row's factor.
+    """
+
+    factors: tuple[float, ...]
+    which: NDArray[np.int64]
+
+    @classmethod
+    def by_count(cls, counts: NDArray[np.integer[Any]], exponent: float, ranks: Ranks = ALONE) -> Penalties | None:
+        """Return (count / mean count)^exponent of each row, counts rounded to powers of 2; None for an exponent of 0.
+
+        Rows of `counts` (n_rows,) observations, of several ranks the rank's own.
+        """
+        if exponent == 0:
+            return None
+        counts_of_all = ranks.gather(counts)
+        present, which = np.unique(np.floor(np.log2(np.maximum(counts_of_all, 1))), return_inverse=True)
+        first = int(ranks.gather(np.array([len(counts)]))[: ranks.rank].sum())
+        mean = max(float(counts_of_all.mean()), 1.0)
+        factors = (2 ** (present + 0.5) / mean) ** exponent
+        return cls(tuple(factors.tolist()), which[first : first + len(counts)].astype(np.int64))
+
+    def of(self, rows: NDArray[np.int64]) -> Penalties:
+        """Return the factors of some rows."""
+        return Penalties(self.factors, self.which[rows])
+
+
+def ridge(rows: Floats, penalties: Penalties | None) -> float:
+    """Return the sum of the squared norms of rows (n_rows, d), each times its factor."""
+    if penalties is None:
+        return float(np.square(rows, dtype=np.float64).sum())
+    norms = np.square(rows, dtype=np.float64).sum(1)
+    return float(np.take(penalties.factors, penalties.which) @ norms)
+
+
+def weights_by_count(counts: NDArray[np.integer[Any]], exponent: float, ranks: Ranks = ALONE) -> Floats | None:
+    """Return (n,) weights count^-exponent of columns, whose mean over observations is 1; None for an exponent of 0."""
+    if exponent == 0:
+        return None
+    sums = np.maximum(counts, 1).astype(np.float64)
+    weights = sums**-exponent
+    weights *= ranks.total(float(sums.sum())) / ranks.total(float((weights * sums).sum()))
+    return np.asarray(weights, np.float32)
+
+
+@dataclass(frozen=True)
 class _Block:
     """Rows of like count and size, solved together.
 
@@ -65,6 +115,7 @@ class RowSolver:
         n_columns: int,
         d: int,
         sizes: NDArray[np.int64] | None = None,
+        penalties: Penalties | None = None,
     ) -> None:
         """Plan the blocks.
 
@@ -73,13 +124,24 @@ class RowSolver:
             indices: (n,) column numbers under n_columns.
             d: dimensions of a full row.
             sizes: (n_rows,) dimensions of each row in 1..d, or None for all full.
+            penalties: factors of the rows' ridge penalties, or None for 1.
         """
         self._n_rows, self._d = len(indptr) - 1, d
-        self._blocks = list(_plan(indptr, indices, n_columns, d, sizes))
+        penalties = penalties or Penalties((1.0,), np.zeros(self._n_rows, np.int64))
+        self._groups = [
+            (factor, list(_plan(np.flatnonzero(penalties.which == number), indptr, indices, n_columns, d, sizes)))
+            for number, factor in enumerate(penalties.factors)
+        ]
         self._blas = require("threadpoolctl", "train").ThreadpoolController()
 
     def solve(
-        self, other: Floats, alpha: float, reg: float, threads: int | None = None, ranks: Ranks = ALONE
+        self,
+        other: Floats,
+        alpha: float,
+        reg: float,
+        threads: int | None = None,
+        ranks: Ranks = ALONE,
+        weights: Floats | None = None,
     ) -> tuple[Floats, float]:
         """Return all rows at their optimum.
 
@@ -89,41 +151,59 @@ class RowSolver:
             reg: ridge penalty, above 0.
             threads: number of threads; None for one a core.
             ranks: each solves rows of its own; d x d numbers are summed, and Y is gathered.
+            weights: (n_columns,) positive weights of the columns' cells, as Y by rank; None for 1.
 
         Returns:
             rows (n_rows, d) float32, negligible ones as zeros, and (1 + alpha) sum over observed of x.y: at the optimum
             the loss is (1 + alpha) n minus this, plus the other side's ridge.
         """
-        with self._blas.limit(limits=1, user_api="blas"):
-            back = _whitener(other, reg, ranks)
-            whitened = np.concatenate([ranks.gather(other @ back), np.zeros((1, self._d), np.float32)])
-            tables = {w: np.ascontiguousarray(whitened[:, :w]) for w in {b.width for b in self._blocks}}
-            rows = np.zeros((self._n_rows, self._d), np.float32)
+        targets = None
+        if weights is not None:  # a cell of weight w is one of vector and target times the root of w
+            roots = np.sqrt(weights)
+            other = other * roots[:, None]
+            targets = np.append(ranks.gather(roots), np.float32(0))
+        with self._blas.limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            gram = ranks.sum(other.T @ other).astype(np.float64)
+            rows, total = np.zeros((self._n_rows, self._d), np.float32), 0.0
+            for factor, blocks in self._groups:
+                back = _whitener(gram, reg * factor)
+                whitened = np.concatenate([ranks.gather(other @ back), np.zeros((1, self._d), np.float32)])
+                run = _Solve(back, whitened, blocks, alpha, targets, rows)
+                total += sum(pool.map(run, blocks))
+        return rows, (1 + alpha) ** 2 * total
 
-            def run(block: _Block) -> float:
-                z, fit = _solve_block(block, tables[block.width], alpha)
-                solved = (1 + alpha) * (z @ back[: block.width, : block.width].T)
-                solved[np.abs(solved).max(1) < _NEGLIGIBLE] = 0
-                rows[block.rows, : block.width] = solved
-                return fit
 
-            with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-                fit = sum(pool.map(run, self._blocks))
-        return rows, (1 + alpha) ** 2 * fit
+class _Solve:
+    """Solves blocks of rows of one penalty into a table of all rows."""
+
+    def __init__(
+        self, back: Floats, whitened: Floats, blocks: list[_Block], alpha: float, targets: Floats | None, rows: Floats
+    ) -> None:
+        self._back, self._alpha, self._targets, self._rows = back, alpha, targets, rows
+        self._tables = {w: np.ascontiguousarray(whitened[:, :w]) for w in {b.width for b in blocks}}
+
+    def __call__(self, block: _Block) -> float:
+        """Solve a block and return its part of the fit."""
+        z, fit = _solve_block(block, self._tables[block.width], self._alpha, self._targets)
+        solved = (1 + self._alpha) * (z @ self._back[: block.width, : block.width].T)
+        solved[np.abs(solved).max(1) < _NEGLIGIBLE] = 0
+        self._rows[block.rows, : block.width] = solved
+        return fit
 
 
 def _plan(
+    among: NDArray[np.int64],
     indptr: NDArray[np.integer[Any]],
     indices: NDArray[np.integer[Any]],
     n_columns: int,
     d: int,
     sizes: NDArray[np.int64] | None,
 ) -> Iterator[_Block]:
-    """Yield the rows with observations in blocks of about _BLOCK_FLOATS floats, the widest and longest first."""
+    """Yield the rows of `among` with observations in blocks of about _BLOCK_FLOATS floats, widest and longest first."""
     counts = np.diff(indptr)
     own = np.full(len(counts), d, np.int64) if sizes is None else sizes
     widths = np.minimum(-(-own // _WIDTH_STEP) * _WIDTH_STEP, d)
-    order = np.lexsort((counts, widths))[::-1]
+    order = among[np.lexsort((counts[among], widths[among]))[::-1]]
     order = order[counts[order] > 0]
     while len(order):
         length, width = int(counts[order[0]]), int(widths[order[0]])
@@ -138,23 +218,27 @@ def _plan(
         yield _Block(rows, columns, width, mask)
 
 
-def _whitener(other: Floats, reg: float, ranks: Ranks) -> Floats:
-    """Return L^-T, upper triangular, for L L' = Y'Y + reg I."""
-    gram = ranks.sum(other.T @ other).astype(np.float64)
+def _whitener(gram: NDArray[np.float64], reg: float) -> Floats:
+    """Return L^-T, upper triangular, for L L' = gram + reg I."""
+    gram = gram.copy()
     gram.flat[:: len(gram) + 1] += reg
     return np.triu(np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
 
 
-def _solve_block(block: _Block, table: Floats, alpha: float) -> tuple[Floats, float]:
-    """Solve (I + alpha Z'Z) z = Z' 1 for each row's Z (n, width); return z (k, width) and the sum of 1'Z z."""
+def _solve_block(block: _Block, table: Floats, alpha: float, targets: Floats | None) -> tuple[Floats, float]:
+    """Solve (I + alpha Z'Z) z = Z' t for each row's Z (n, width); return z (k, width) and the sum of t'Z z.
+
+    t are the targets of the row's columns, of `targets` (n_columns + 1,), or ones.
+    """
     gathered = np.take(table, block.columns, axis=0)
     if block.mask is not None:
         gathered *= block.mask[:, None, :]
     transposed = gathered.transpose(0, 2, 1)
-    total = gathered.sum(axis=1)
+    aims = None if targets is None else targets[block.columns][..., None]
+    total = gathered.sum(axis=1) if aims is None else (gathered * aims).sum(axis=1)
     if block.columns.shape[1] < block.width:
-        ones = np.ones((*block.columns.shape, 1), np.float32)
-        z = (transposed @ np.linalg.solve(_ridged(gathered @ transposed, alpha), ones))[..., 0]
+        aims = np.ones((*block.columns.shape, 1), np.float32) if aims is None else aims
+        z = (transposed @ np.linalg.solve(_ridged(gathered @ transposed, alpha), aims))[..., 0]
     else:
         z = np.linalg.solve(_ridged(transposed @ gathered, alpha), total[..., None])[..., 0]
     return z, float(np.vdot(total, z))

@@ -66,6 +66,24 @@ def test_trainings_within_the_size_that_are_the_best_are_tried_with_other_bits_a
     assert next_recipe(found, 4000, 40_000, False) == replace(cut, dimensions=128)
 
 
+def test_solved_users_are_tried_in_two_bits_where_ials_is_ahead() -> None:
+    found = tried((Recipe("svd", 128), 0.1), (Recipe("ials", 128), 0.2))
+    coded = next_recipe(found, 40_000, 2_900_000, False)
+    assert coded is not None
+    assert coded.encoder is None
+    found += tried((coded, 0.05))
+    solved = Recipe("lae", 256, "popularity", within=True, precision="int2", encoder="least_squares")
+    assert next_recipe(found, 40_000, 2_900_000, False) == solved
+    assert solved.train_kwargs(2_900_000)["settings"] == {"encoder": "least_squares"}
+    assert next_recipe([*found, *tried((solved, 0.3))], 40_000, 2_900_000, False) == replace(solved, precision="int4")
+    small = tried((Recipe("svd", 32), 0.1), (Recipe("ials", 32), 0.2), (replace(coded, precision="int4"), 0.05))
+    assert next_recipe(small, 4000, 65536, False) == replace(solved, dimensions=32)  # its matrix takes 4 KiB
+    ahead = tried((Recipe("svd", 128), 0.3), (Recipe("ials", 128), 0.2), (coded, 0.05))
+    assert next_recipe(ahead, 40_000, 2_900_000, False) == Recipe(
+        "svd", 64, "popularity", within=True, precision="int4"
+    )
+
+
 def bundle(score: float, nbytes: int = 10, precision: str = "auto") -> Exported:
     return Exported(Variant(False, precision), None, nbytes, {"ndcg@20": score}, 1.0)
 

@@ -16,6 +16,7 @@ from edgerec.measure import bundle_rankings, evaluate
 from edgerec.models import SizePlan, Vectors
 from edgerec.models.coded_ials import CodedIALSTrainer
 from edgerec.models.encoder import LeastSquaresEncoder
+from edgerec.models.ials import EXPONENTS
 from edgerec.models.lae import LAE, LAEConfig
 from edgerec.models.quantizer import Quantizer
 from edgerec.runtime import Recommender
@@ -132,7 +133,7 @@ def test_settings_that_are_given_are_kept() -> None:
     model = LAE()
     assert [one.encoder for one, _ in model.variants(LAEConfig(encoder=None))] == ["sum", "least_squares"]
     assert [one.encoder for one, _ in model.variants(LAEConfig())] == ["sum"]
-    assert set(model.open_axes(LAEConfig(encoder="least_squares", reg=5.0))) == {"alpha"}
+    assert set(model.open_axes(LAEConfig(encoder="least_squares", reg=5.0))) == {"alpha", *EXPONENTS}
     with pytest.raises(SettingError, match="encoder must be one of sum, least_squares"):
         LAEConfig(encoder="mean")
 

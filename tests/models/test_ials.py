@@ -11,28 +11,32 @@ from edgerec.data import Interactions, synthetic
 from edgerec.models import SizePlan, Vectors
 from edgerec.models import row_solver as solver_module
 from edgerec.models.ials import IALS, IALSConfig
-from edgerec.models.row_solver import RowSolver
+from edgerec.models.row_solver import Penalties, RowSolver, weights_by_count
 from edgerec_export import export, from_arrays
 
 
-def naive_row(Y: np.ndarray, observed: np.ndarray, alpha: float, reg: float, size: int) -> np.ndarray:
+def naive_row(
+    Y: np.ndarray, observed: np.ndarray, alpha: float, reg: float, size: int, weights: np.ndarray | None = None
+) -> np.ndarray:
     """(d,) the row's optimum within `size` dimensions by the normal equations."""
     Y = Y.astype(np.float64)
-    confidence = np.ones(len(Y))
-    confidence[observed] += alpha
+    confidence = np.ones(len(Y)) if weights is None else weights.astype(np.float64)
+    confidence[observed] *= 1 + alpha
     A = (Y * confidence[:, None]).T @ Y + reg * np.eye(Y.shape[1])
-    b = (1 + alpha) * Y[observed].sum(axis=0)
+    b = (Y * confidence[:, None])[observed].sum(axis=0)
     x = np.zeros(Y.shape[1])
     x[:size] = np.linalg.solve(A[:size, :size], b[:size])
     return x
 
 
-def naive_loss(data: Interactions, vectors: Vectors, alpha: float, reg: float) -> float:
+def naive_loss(data: Interactions, vectors: Vectors, alpha: float, reg: float, item_exponent: float) -> float:
     """The objective over all cells, by interaction."""
+    powers = 2 ** (np.floor(np.log2(np.maximum(data.item_counts(), 1))) + 0.5)
+    factors = (powers / data.item_counts().mean()) ** item_exponent if item_exponent else np.ones(data.n_items)
     users, items = vectors.users.astype(np.float64), vectors.items.astype(np.float64)
     R = data.matrix().toarray()
     cells = (1 + alpha * R) * (R - users @ items.T) ** 2
-    return float(cells.sum() + reg * ((users**2).sum() + (items**2).sum())) / len(data)
+    return float(cells.sum() + reg * ((users**2).sum() + factors @ (items**2).sum(1))) / len(data)
 
 
 @pytest.mark.parametrize("block_floats", [1, 500, 1 << 19])
@@ -57,6 +61,28 @@ def test_rows_solve_the_normal_equations_within_their_sizes(
             assert not rows[user, size:].any()
 
 
+@pytest.mark.parametrize("exponents", [(0.5, 0.0), (0.0, 0.5), (0.7, 1.0)])
+def test_penalties_and_weights_follow_the_counts(
+    random_data: Interactions, uneven: SizePlan, exponents: tuple[float, float]
+) -> None:
+    """Penalties of items follow their interactions, rounded to powers of 2, and weights of users theirs."""
+    columns = random_data.matrix().T.tocsr()
+    counts, degrees = random_data.item_counts(), np.maximum(random_data.user_counts(), 1)
+    of_items, of_users = exponents
+    weights = degrees**-of_users * degrees.sum() / (degrees ** (1 - of_users)).sum()
+    X = np.random.default_rng(0).standard_normal((random_data.n_users, 12)).astype(np.float32)
+    penalties = Penalties.by_count(counts, of_items)
+    shape = (columns.indptr, columns.indices, random_data.n_users, 12)
+    rows, _ = RowSolver(*shape, uneven.items, penalties).solve(X, 3.0, 5.0, weights=weights_by_count(degrees, of_users))
+    assert uneven.items is not None
+    for item, count in enumerate(counts.tolist()):
+        size, power = int(uneven.items[item]), 2 ** (np.floor(np.log2(max(count, 1))) + 0.5)
+        reg = 5.0 * (power / counts.mean()) ** of_items if of_items else 5.0
+        observed = columns.indices[columns.indptr[item] : columns.indptr[item + 1]]
+        expected = naive_row(X, observed, 3.0, reg, size, weights)
+        np.testing.assert_allclose(rows[item], expected, rtol=2e-3, atol=2e-4)
+
+
 def test_rows_that_vanish_are_zeros_and_can_be_exported(tmp_path: Path) -> None:
     """A user and an item that only know each other, in tables with too few dimensions for them."""
     most = synthetic(n_users=60, n_items=40, n=1200, seed=1)
@@ -79,14 +105,16 @@ def test_a_row_without_observations_is_zero() -> None:
     assert rows[1].all()
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_the_loss_is_the_objective_and_never_rises(random_data: Interactions, uneven: SizePlan, full: bool) -> None:
-    config = IALSConfig(alpha=5.0, reg=2.0)
+@pytest.mark.parametrize(("full", "exponent"), [(True, 0.0), (False, 0.0), (True, 0.5), (False, 0.5)])
+def test_the_loss_is_the_objective_and_never_rises(
+    random_data: Interactions, uneven: SizePlan, full: bool, exponent: float
+) -> None:
+    config = IALSConfig(alpha=5.0, reg=2.0, item_exponent=exponent)
     trainer = IALS().trainer(random_data, SizePlan(12) if full else uneven, config, seed=0)
-    previous = naive_loss(random_data, trainer.vectors(), 5.0, 2.0)
+    previous = naive_loss(random_data, trainer.vectors(), 5.0, 2.0, exponent)
     for _ in range(12):
         told = trainer.epoch()["loss"]
-        loss = naive_loss(random_data, trainer.vectors(), 5.0, 2.0)
+        loss = naive_loss(random_data, trainer.vectors(), 5.0, 2.0, exponent)
         assert told == pytest.approx(loss, rel=1e-5)
         assert loss <= previous + 1e-6
         previous = loss
