@@ -2,19 +2,22 @@
 
 usage: python -m bench.experiments.fitted [--items 3706,41000,200000] [--bytes 4,8,16] [--out result.json]
        python -m bench.experiments.fitted --trained gowalla,yelp2018,ml-1m [--backbones ials,svd] [--runs FOLDER]
+       python -m bench.experiments.fitted --trained gowalla,ml-1m --device arm64
 
 Made-up tables have 64 dimensions of falling importance, rows of different lengths, and an encoder of histories instead
 of users. With `--trained` they are iALS with its users and SVD without users, of 64 dimensions, on the published split
 or random 80/20, and other libraries answer too. Bundles are fitted by `--precision auto` to the bytes a row of items
 and users, besides ids, graphs and what else a bundle has; once more with `--max-ms`, the time that is expected of dense
 fp32. Each round asks every bundle once for the 20 best of a user or of a history of 20 items, on one thread; the ratio
-is the median of those within a round.
+is the median of those within a round. With `--device` a process of the device answers for each bundle, for random users
+or histories, and no library does; what the device counts, such as instructions, stands in place of milliseconds.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -39,6 +42,8 @@ from edgerec.data import split
 from edgerec.errors import BudgetError
 from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
+from edgerec_bench import Settings, bench_all
+from edgerec_devices import Device, open_device
 from edgerec_export import Source, export, from_arrays, from_run
 from edgerec_export.choose import Chosen
 
@@ -62,9 +67,19 @@ def synthetic(items: int, dimensions: int, seed: int) -> Source:
 
 
 def measure(
-    source: Source, users: bool, sizes: list[float], rounds: int, requests: Requests, *, limited: bool
+    source: Source,
+    users: bool,
+    sizes: list[float],
+    rounds: int,
+    requests: Requests,
+    *,
+    limited: bool,
+    device: Device | None = None,
 ) -> list[Figures]:
-    """Return a row for each bundle of a table, and for each library if `limited`, in which rows have --max-ms too."""
+    """Return a row for each bundle of a table, and for each library if `limited`, in which rows have --max-ms too.
+
+    On a device no library answers, and requests are its own.
+    """
     rows_stored = source.items.n_rows + (source.users.n_rows if users and source.users is not None else 0)
     with tempfile.TemporaryDirectory(prefix="edgerec-fitted-") as scratch:
         exported: list[tuple[dict[str, Any], Path]] = []
@@ -90,6 +105,8 @@ def measure(
             if limited:
                 about = {"bytes_a_row": size, "max_ms": expected}
                 add(about, precision="auto", max_bytes=limit, max_ms=expected)
+        if device is not None:
+            return on_device(exported, rounds, device)
         models = [Recommender.load(out) for _, out in exported]
         calls: list[Callable[[], Any]] = [requests(model) for model in models]
         rows = [row for row, _ in exported]
@@ -106,8 +123,16 @@ def measure(
     ]
 
 
+def on_device(exported: list[tuple[dict[str, Any], Path]], rounds: int, device: Device) -> list[Figures]:
+    """Return the rows of bundles with the medians of requests that a device answers, the first bundle's as the base."""
+    settings = Settings(processes=1, calls=rounds, exclude=0, scenarios=("recommend",))
+    results = bench_all([out for _, out in exported], settings, device=device)
+    taken = [result.measured.latency("recommend") for result in results]
+    return [{**row, "p50_ms": ms, "of_dense": ms / taken[0]} for (row, _), ms in zip(exported, taken, strict=True)]
+
+
 def measure_trained(
-    data: str, backbones: list[str], sizes: list[float], rounds: int, runs: Path | None
+    data: str, backbones: list[str], sizes: list[float], rounds: int, runs: Path | None, device: Device | None
 ) -> list[Figures]:
     """Return the rows of each backbone of a data set, with its users if it has any."""
     interactions, spec, rows = named_or_stored(data), usual_split(data), list[Figures]()
@@ -124,7 +149,7 @@ def measure_trained(
         def requests(model: Recommender, histories: list[Any] = histories) -> Callable[[], Any]:
             return request_of(model, 0, [model.item_rows(history) for history in histories])
 
-        found = measure(from_run(run), users, sizes, rounds, requests, limited=True)
+        found = measure(from_run(run), users, sizes, rounds, requests, limited=True, device=device)
         about = {"items": run.items.n_rows, "data": data, "backbone": backbone, "users": users}
         rows += [{**about, **row} for row in found]
     return rows
@@ -150,6 +175,7 @@ def cells(row: Figures) -> list[str]:
 @click.option("--seed", default=0, show_default=True, help="Seed of the tables and requests.")
 @click.option("--trained", help="Measure trained tables of these data sets instead, separated by commas.")
 @click.option("--backbones", default="ials,svd", show_default=True, help="Backbones of trained tables.")
+@click.option("--device", "address", help="Device that measures trained tables, such as arm64; default: this process.")
 @runs_option
 def main(
     items: str,
@@ -159,13 +185,17 @@ def main(
     seed: int,
     trained: str | None,
     backbones: str,
+    address: str | None,
     runs: Path | None,
 ) -> Figures:
     """Fit tables to sizes, and compare the times of the bundles' answers."""
     each = [float(size) for size in sizes.split(",")]
     names = backbones.split(",")
     if trained:
-        rows = [row for data in trained.split(",") for row in measure_trained(data, names, each, rounds, runs)]
+        with nullcontext() if address is None else open_device(address) as device:
+            rows = [
+                row for data in trained.split(",") for row in measure_trained(data, names, each, rounds, runs, device)
+            ]
     else:
         rows = []
         for count in map(int, items.split(",")):

@@ -472,9 +472,12 @@ class _BlockFitter(Fitter):
     def fit(self, limit: int) -> Fitted:
         if self.request.layout == "dense" and len(self.precisions) == 1:
             best = self._widest(limit)
+        elif self.width is None:
+            best = self._closest(limit, WELL_USED)
         else:
-            well_used = WELL_USED if self.width is None else FULLY_USED
-            best = self._closest(limit, well_used)
+            best = self._closest(limit, FULLY_USED)
+            if self.width > 1 and math.isnan(best[2].distortion):  # not even the smallest precision fits
+                return replace(self, width=self.width - max(1, self.width // 16)).fit(limit)
         draft, cost, allocation = best
         density = 1.0 if allocation.whole else min(1.0, draft.items.n_values / self.source.items.n_values)
         return draft, cost, density

@@ -216,7 +216,9 @@ class Coder:
 
     With G the mean of u u' over the training users and e the error of a row, the mean squared error of the row's scores
     is e G e'. Scales minimise this error rather than e e', and int4 and int2 round with error feedback (the solver of
-    GPTQ, Frantar et al. 2022, arXiv 2210.17323, with G as the Hessian).
+    GPTQ, Frantar et al. 2022, arXiv 2210.17323, with G as the Hessian). Without a user table there is none: the same
+    rows make the users, where least squares amplify errors that were moved to weak dimensions
+    (docs/research/quality.md).
     """
 
     def __init__(

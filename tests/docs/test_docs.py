@@ -155,8 +155,9 @@ def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
     assert rows_of("fitted", SPEED) == [fitted_cells(row) for row in rows]
 
 
-def test_the_figures_of_fitted_trained_tables_are_those_of_the_result() -> None:
-    assert rows_of("fitted-trained", SPEED) == [fitted_cells(row) for row in trained("fitted-ials")]
+@pytest.mark.parametrize(("table", "name"), [("fitted-trained", "fitted-ials"), ("fitted-arm64", "fitted-arm64")])
+def test_the_figures_of_fitted_trained_tables_are_those_of_the_result(table: str, name: str) -> None:
+    assert rows_of(table, SPEED) == [fitted_cells(row) for row in trained(name)]
 
 
 def test_no_random_limit_was_exceeded() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
 from edgerec_export import Source, allocate
-from edgerec_export.allocate import ANSWERED, Allocator, item_importance, user_importance
+from edgerec_export.allocate import ANSWERED, Allocator, item_importance, rotated, user_importance
 
 N_ITEMS, N_USERS, D = 40, 30, 6
 RNG = np.random.default_rng(0)
@@ -71,6 +71,17 @@ def test_a_rotation_of_both_changes_nothing() -> None:
     plain, turned = item_importance(source()), item_importance(source()).turned(axes)
     assert turned.score_error(ALL, ERRORS @ axes) == pytest.approx(plain.score_error(ALL, ERRORS))
     assert plain.by_value(slice(2, 5)).shape == (3, D)
+
+
+def test_a_dimension_that_both_rows_lack_counts_once() -> None:
+    """In the basis of `rotated`, errors of dimensions are uncorrelated, and what is expected of floats is exact."""
+    both = rotated(source(item_counts=None))
+    assert both.users is not None
+    items, users = both.items.dense(), both.users.dense()
+    for width in (2, 4):
+        found = Allocator(both, users=True).within(4 * width * (N_ITEMS + N_USERS), ("fp32",), width)
+        lost = np.square(users @ items.T - users[:, :width] @ items[:, :width].T).mean()
+        assert found.distortion == pytest.approx(lost, rel=1e-3)
 
 
 @pytest.mark.parametrize("width", [None, 4])

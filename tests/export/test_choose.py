@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.errors import BudgetError, ExportError, UnsupportedError
+from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import read_manifest
 from edgerec.tables import DenseTable, SparseTable, Table
@@ -93,6 +94,27 @@ def test_a_dense_bundle_of_two_precisions_uses_its_budget(monkeypatch: pytest.Mo
         assert chosen.draft.nbytes() <= limit
         assert len(coding) == 1 or chosen.draft.nbytes() >= 0.97 * limit
     assert errors["int8", "int4"] <= 1.01 * min(errors["int8",], errors["int4",])
+
+
+@pytest.mark.parametrize(("layout", "precision"), [("dense", "int4"), ("mixed", "int8")])
+def test_the_distortion_is_the_error_of_the_scores(layout: str, precision: str) -> None:
+    source = low_rank_source(300, 40)
+    draft = drafted(source, ExportRequest(layout, precision, max_bytes=9_000, fit=True, similar=False))
+    assert draft.is_cut
+    packed = packed_in_memory(draft).tables
+    items, users = (packed[name].rows(np.arange(packed[name].plan.n_rows)) for name in ("i", "u"))
+    assert source.users is not None
+    exact = source.users.dense()[packed["u"].plan.order] @ source.items.dense()[packed["i"].plan.order].T
+    assert error_of(draft) == pytest.approx(np.square(users @ items.T - exact).mean(), rel=1e-3)
+
+
+def test_a_width_that_does_not_fit_in_two_precisions_becomes_narrower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "_codings", lambda layout, options: iter([(("int4", "int2"), "row")]))
+    given_users = low_rank_source(800, 120)
+    source = from_arrays(given_users.items.dense(), encoder=LinearEncoder(np.ones(800, np.float32)))
+    for limit in range(13_000, 17_000, 1_000):
+        draft = drafted(source, ExportRequest("dense", "auto", max_bytes=limit, similar=False, users=False))
+        assert draft.nbytes() >= 0.9 * limit
 
 
 def test_without_fit_a_table_that_is_too_large_is_refused() -> None:

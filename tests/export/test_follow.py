@@ -12,9 +12,11 @@ import pytest
 
 from edgerec.errors import BudgetError, BundleError, UnsupportedError
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
+from edgerec.runtime.bundle import Bundle
 from edgerec.tables import DenseTable
 from edgerec_export import ExportRequest, Source, choose, diff, export, export_request
 from edgerec_export.follow import in_older_basis
+from edgerec_export.onnx import encoders
 from edgerec_export.patch import PreviousBundle
 from tests.conftest import history_source
 from tests.patches import Kind, bundles, contents
@@ -122,6 +124,21 @@ def test_training_again_moves_all_rows_and_changes_few(encoder: Encoder | None, 
     whole = diff(old.folder, fresh.folder, tmp_path / "whole.patch")
     assert followed.changes["item"].changed < 0.15 * N < 0.5 * N < whole.changes["item"].changed
     assert followed.nbytes < 0.7 * whole.nbytes
+
+
+def test_the_matrix_of_least_squares_keeps_entries_that_hardly_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = week(encoder=LeastSquaresEncoder(3, 20))
+    old = export_request(source, tmp_path / "old", AUTO).folder
+    after = next_week(source, share=0.3, added=40)
+    new = export(after, tmp_path / "new", like=old).folder
+    monkeypatch.setattr(encoders, "NEAR_ROOT", 0.0)
+    exact = export(after, tmp_path / "exact", like=old, verify=False).folder
+    was, now, wanted = (np.array(Bundle(folder).section("g")) for folder in (old, new, exact))
+    assert (now == now.T).all()
+    assert 0.2 < (now == was).mean() < 1
+    assert np.linalg.norm(now - wanted) <= 0.02 * np.linalg.norm(wanted) < np.linalg.norm(was - wanted)
 
 
 def test_the_same_tables_again_are_the_same_bundle(tmp_path: Path) -> None:

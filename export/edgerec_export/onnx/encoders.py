@@ -34,8 +34,8 @@ ROWS_AT_ONCE = 1 << 16
 TOLERANCE = 1e-3
 """Relative error (L2) of a solved vector, for which the number of steps is chosen and which verification allows."""
 NEAR_ROOT = 0.02
-"""Largest relative difference (Frobenius) from an older bundle's section 'g', for which it is stored again: vectors
-change as much, far less than by rounding, and a patch is smaller by four bytes for each entry."""
+"""Largest relative difference (Frobenius) from the section 'g' of a new bundle, up to which entries of an older one are
+stored again: vectors change as much, far less than by rounding, and a patch is smaller by four bytes for each."""
 MOST_STEPS = 64
 """Maximum number of conjugate gradient steps."""
 ROUNDINGS = 4
@@ -231,10 +231,8 @@ class StoredLeastSquaresEncoder(StoredEncoder):
         root = (vectors * np.sqrt(self._alpha / np.maximum(values, self._reg))) @ vectors.T
         older = self._previous
         if older is not None and older.shape == root.shape:
-            change = np.linalg.norm(root - older)
-            if change <= NEAR_ROOT * np.linalg.norm(root):
-                root = older.astype(np.float64)
-                self._gram = self._alpha * np.linalg.inv(root @ root)
+            root = _within_reach(root.astype(np.float32).astype(np.float64), older.astype(np.float64))
+            self._gram = self._alpha * np.linalg.inv(root @ root)
         arrays["g"][...] = root
 
     def describe(self) -> dict[str, Any]:
@@ -367,6 +365,20 @@ def _gram(items: PackedTable) -> NDArray[np.float64]:
         rows = items.rows(np.arange(part.start, part.stop)).astype(np.float64)
         total += rows.T @ rows
     return total
+
+
+def _within_reach(root: NDArray[np.float64], older: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the older matrix with as few entries of the new one as bring it within `NEAR_ROOT` of that.
+
+    These are the entries that differ most; both are symmetric, and so is the result.
+    """
+    change = np.square(root - older)
+    change = np.maximum(change, change.T)
+    ascending = np.sort(change, axis=None)
+    retained = np.count_nonzero(np.cumsum(ascending) <= NEAR_ROOT**2 * np.square(root).sum())
+    if retained == ascending.size:
+        return older
+    return np.where(change >= ascending[retained], root, older)
 
 
 class StoredScorer:
