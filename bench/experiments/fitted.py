@@ -10,7 +10,7 @@ or random 80/20, and other libraries answer too. Bundles are fitted by `--precis
 and users, besides ids, graphs and what else a bundle has; once more with `--max-ms`, the time that is expected of dense
 fp32. Each round asks every bundle once for the 20 best of a user or of a history of 20 items, on one thread; the ratio
 is the median of those within a round. With `--device` a process of the device answers for each bundle, for random users
-or histories, and no library does; what the device counts, such as instructions, stands in place of milliseconds.
+or histories, and no library does; what the device counts, such as instructions, is reported instead of milliseconds.
 """
 
 from __future__ import annotations

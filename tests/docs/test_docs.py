@@ -19,6 +19,7 @@ from bench.experiments.fitted import cells as fitted_cells
 from bench.experiments.formats import cells as formats_cells
 from bench.experiments.item_only import cells as item_only_cells
 from bench.experiments.no_users import cells as no_users_cells
+from bench.experiments.papers import cells as papers_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.scale.__main__ import SHORT
 from bench.experiments.search_proxies import cells as proxy_cells
@@ -148,6 +149,10 @@ def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
 @pytest.mark.parametrize("name", ["item-only", "item-only-gowalla", "item-only-gowalla-26", "item-only-yelp2018"])
 def test_the_figures_of_item_only_models_are_those_of_the_result(name: str) -> None:
     assert rows_of(name, QUALITY) == [item_only_cells(row) for row in trained(name)]
+
+
+def test_the_figures_in_the_bytes_of_papers_are_those_of_the_result() -> None:
+    assert rows_of("papers", QUALITY) == [papers_cells(row) for row in trained("papers")]
 
 
 def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:

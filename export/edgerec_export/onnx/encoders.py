@@ -217,7 +217,7 @@ class StoredLeastSquaresEncoder(StoredEncoder):
     ) -> None:
         self._alpha, self._reg, self._d, self._previous = encoder.alpha, encoder.reg, d, previous_root
         self._steps = steps_for(encoder.alpha)
-        self._gram: NDArray[np.float64] | None = None
+        self._gram: NDArray[np.floating[Any]] | None = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         return {}
