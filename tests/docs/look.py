@@ -48,7 +48,7 @@ def main(site: Path, folder: Path | None) -> int:
     found = 0
     with chrome() as browser:
         for path in sorted(site.rglob("*.html")):
-            if 'http-equiv="refresh"' in path.read_text():  # the beginning, which leads to docs/index.html
+            if 'http-equiv="refresh"' in path.read_text().lower():  # a page that leads to another
                 continue
             name = path.relative_to(site).with_suffix("").as_posix().replace("/", "-")
             for size in SIZES:

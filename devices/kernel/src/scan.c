@@ -4,7 +4,10 @@
 #include "vectors.h"
 #include "wide.h"
 
-uint32_t er_tile(const er_model *model) { return model->items.layout == ER_CSC ? ER_STRETCH : ER_TILE; }
+uint32_t er_tile(const er_model *model) {
+    er_layout layout = model->items.layout;
+    return layout == ER_CSC ? ER_STRETCH : layout == ER_BLOCKED ? ER_TILE : ER_TILE_OF_ROWS;
+}
 
 /* To the nearest whole number, to even from the middle, for numbers below 2^22. */
 static float nearest(float value) {

@@ -16,8 +16,8 @@ from edgerec_export import ExportRequest, Source, export_request
 from tests.devices.kernel.conftest import compiled
 
 ITEMS, DIMENSIONS, K = 70_000, 32, 20
-TILE, STRETCH = 1024, 1 << 16
-"""Rows whose scores are in memory: as the kernel's ER_TILE, and of csc."""
+SCORED = {"dense": 8192, "mixed": 8192, "ell": 1024, "csc": 1 << 16}
+"""Rows whose scores are in memory: the kernel's ER_TILE, ER_TILE_OF_ROWS and ER_STRETCH."""
 STACK = 4096
 """Most bytes of the stack that a request takes, in a build for speed."""
 
@@ -67,8 +67,7 @@ def test_a_request_takes_less_than_the_scores(
 ) -> None:
     file = bundle(layout, precision, users, tmp_path)
     arena, work, stack = memory(program, file, *range(100))
-    scored = STRETCH if layout == "csc" else TILE
-    assert work <= ITEMS / 8 + 29 * DIMENSIONS + 4 * scored + 64
+    assert work <= ITEMS / 8 + 29 * DIMENSIONS + 4 * SCORED[layout] + 64
     assert stack <= STACK
     manifest = (tmp_path / "b" / "manifest.json").read_bytes()
     blocks = len(json.loads(manifest)["items"]["blocks"])
