@@ -211,16 +211,13 @@ def test_what_the_readme_advises_rests_on_the_results() -> None:
     assert f"{faster} times faster than dense, in {share.replace('%', ' %')} of its bytes" in advice
     leads = {row[1]: row[4].replace("%", " %") for row in rows_of("streams-ml-1m", STREAMS) if row[0] == "10%"}
     assert f"`scall` {leads['scall']}, `popularity` {leads['popularity']}" in advice
-    papers = {row[1]: row[6].split()[0] for row in rows_of("reproduce-ciess-ml-1m", SEARCHED) if row[0] == "20%"}
-    cells = (ROOT / "bench" / "results" / "reproduce-ciess-ml-1m.cells.jsonl").read_text().splitlines()
-    sizes = [
-        row["bundle_bytes"]
-        for row in map(json.loads, cells)
-        if (row["cell"]["method"], row["cell"]["budget"]) == ("ciess", "20%")
-    ]
-    small = next(row for row in trained("trained-papers-ml-1m") if row["limit"] == 64 << 10)
-    assert f"`ciess` {papers['ciess']} in {format_bytes(sorted(sizes)[1])}, `uniform` {papers['uniform']}" in advice
-    assert f"`svd` without users {small['ndcg']:.4f} in 64 KiB" in advice
+    rows = trained("papers")
+    least = {
+        name: min(row["least_over_published"] for row in rows if row["data"] == name) for name in ("ml-1m", "gowalla")
+    }
+    ml, gowalla = (int(100 * (one - 1)) for one in least.values())
+    assert f"on MovieLens-1M by {ml} % or more, on Gowalla by {gowalla} %" in advice
+    assert all(row["export"].endswith("histories") and row["training"].startswith("svd") for row in rows)
 
 
 def test_the_growth_figures_are_those_of_the_result() -> None:
