@@ -105,12 +105,12 @@ class Recommender:
 
     @property
     def metadata(self) -> Metadata:
-        """Facts of the bundle: layout, precision, rows, bytes, and its origin."""
+        """Facts of the bundle, such as its layout, precision, rows, bytes and origin."""
         return Metadata.of(self.manifest)
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal sha256 of the manifest, which names this version: it holds the sha256 of every file."""
+        """Hexadecimal sha256 of the manifest, which names this version, since it holds the sha256 of every file."""
         return hashlib.sha256(self._current.bundle.document).hexdigest()
 
     @property

@@ -140,7 +140,7 @@ class Settings:
 
     @property
     def lasts_s(self) -> float:
-        """Upper limit of the seconds that one process measures: warm-up may double the requested duration."""
+        """Upper limit of the seconds that one process measures, as warm-up may double the requested duration."""
         calls = 2 * (2 + len(self.candidates) + len(self.scenarios)) * self.seconds
         return calls + (self.sustained_seconds if "sustained" in self.scenarios else 0.0)
 
@@ -175,7 +175,7 @@ class Result:
 
     @property
     def runtime(self) -> str:
-        """Runtime of the graphs: python, c, node or browser."""
+        """Runtime of the graphs, one of python, c, node and browser."""
         return str(self.device.get("runtime", "python"))
 
     @property

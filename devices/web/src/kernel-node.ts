@@ -1,5 +1,5 @@
 /**
- * EdgeRec with the kernel, for Node: bundles in folders too, and histories in files.
+ * The same from the kernel, without onnxruntime. `folder`, `fileStore` and `undo` are for Node alone.
  *
  * @module edgerec/kernel
  */
