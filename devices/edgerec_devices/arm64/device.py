@@ -25,6 +25,8 @@ from edgerec_devices.ssh.device import Ssh
 MEMORY = 512 << 20
 LEAST_MEMORY, MOST_MEMORY = 96 << 20, 64 << 30
 """Bytes: the machine does not start with less, nor the emulator with more."""
+ENDING_SECONDS = 2.0
+"""Time in which an emulator ends after its connections were closed."""
 
 
 class Arm64(Ssh):
@@ -91,7 +93,7 @@ class Arm64(Ssh):
                     f"the bundle does not fit into the device's memory of {format_bytes(self.memory)}; "
                     "make it smaller, or give the device more: --memory"
                 ) from None
-            if not self._machine.running:
+            if self._machine.ends(ENDING_SECONDS):
                 raise BenchError(f"{self.name}: the emulated machine has ended; run the command again") from error
             raise
 

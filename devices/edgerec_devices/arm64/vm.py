@@ -82,10 +82,15 @@ class Machine:
         """Path of the configuration with which `ssh` reaches the machine."""
         return self._place / "ssh_config"
 
-    @property
-    def running(self) -> bool:
-        """True while the emulator's process runs."""
-        return self._process is not None and self._process.poll() is None
+    def ends(self, seconds: float) -> bool:
+        """Return True if the emulator's process has ended, or ends within this time."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def kill(self) -> None:
         """Stop the machine like a loss of power, and remove its files."""

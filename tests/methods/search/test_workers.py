@@ -49,7 +49,7 @@ def test_a_users_error_comes_back_as_it_is(workers: int | None) -> None:
 def test_other_errors_and_deaths_are_named() -> None:
     with pool(2, stumble, None) as made, pytest.raises(WorkerError, match="nothing to divide by"):
         list(made.answers([0]))
-    with pool(2, die, None) as made, pytest.raises(WorkerError, match=r"killed by SIGKILL.*--resume"):
+    with pool(2, die, None) as made, pytest.raises(WorkerError, match=r"killed by SIGKILL.*fewer --workers"):
         list(made.answers([0, 1, 2]))
     assert not multiprocessing.active_children()
 
