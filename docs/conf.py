@@ -60,7 +60,6 @@ nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-maximum_signature_line_length = 88  # a longer signature has one parameter a line
 default_role = "code"  # `name` in docstrings
 
 copybutton_prompt_text = "$ "
