@@ -213,10 +213,11 @@ def test_what_the_readme_advises_rests_on_the_results() -> None:
     assert f"`scall` {leads['scall']}, `popularity` {leads['popularity']}" in advice
     rows = trained("papers")
     least = {
-        name: min(row["least_over_published"] for row in rows if row["data"] == name) for name in ("ml-1m", "gowalla")
+        name: min(row["least_over_published"] for row in rows if row["data"] == name)
+        for name in ("ml-1m", "gowalla", "yelp2018")
     }
-    ml, gowalla = (int(100 * (one - 1)) for one in least.values())
-    assert f"on MovieLens-1M by {ml} % or more, on Gowalla by {gowalla} %" in advice
+    ml, gowalla, yelp = (int(100 * (one - 1)) for one in least.values())
+    assert f"by {ml} % or more on MovieLens-1M, {gowalla} % on Gowalla, {yelp} % on Yelp2018" in advice
     assert all(row["export"].endswith("histories") and row["training"].startswith("svd") for row in rows)
 
 
