@@ -36,7 +36,7 @@ from edgerec.data import Interactions, SplitSpec
 from edgerec.data import split as split_interactions
 from edgerec.fitting import fit
 from edgerec.fitting.fit import finish
-from edgerec.fitting.recipes import CODED, GRADIENT, Recipe, Tried
+from edgerec.fitting.recipes import CODED, GRADIENT, Recipe
 from edgerec.fitting.search import Search
 from edgerec.fitting.splits import validation_split
 from edgerec.fitting.study import Study
@@ -46,12 +46,6 @@ from edgerec_bench.record import over_seeds
 METRIC = "ndcg@20"
 BACKBONES = ("svd", "ials", "mf", "lightgcn")
 COLUMNS = ("data", "size", "seed", "fit", "NDCG@20", "best path", "NDCG@20", "difference", "95 %", "fit s", "paths s")
-
-
-def next_path(tried: Sequence[Tried]) -> Recipe | None:
-    """Return the path that follows those that were tried."""
-    known = {one.recipe for one in tried}
-    return next((one for one in _paths() if one not in known), None)
 
 
 def every_precision(recipe: Recipe, values: int, max_bytes: int | None) -> Sequence[str]:
@@ -159,7 +153,7 @@ def _best_path(interactions: Interactions, size: int, spec: SplitSpec, place: Pa
         trials,
         folder,
         study,
-        recipes=next_path,
+        recipes=list(_paths()),
         progress=lambda state: messages.print(f"  {state.finished.recipe.name}") if state.finished else None,
     )
     search.run([size], trials=None)

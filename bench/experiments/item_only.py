@@ -23,7 +23,7 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, cached, experiment, named_or_stored, next_to_out
+from bench.experiments.harness import Figures, P, cached, experiment, named_or_stored, next_to_out
 from edgerec.api import train
 from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
@@ -148,6 +148,22 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [row["data"], size, row["backbone"], f"{nbytes:,.0f}", f"{nbytes / row['items']:.1f}", *shown]
 
 
+_OPTIONS = (
+    click.option("--dimensions", default=Training.dimensions, show_default=True, help="Dimensions of a full row."),
+    click.option("--max-epochs", type=int, help="Maximum number of epochs of lae."),
+    click.option("--precision", help="Precision of lae; by default that of the bytes an item."),
+    click.option("--sample-users", type=int, help="Number of users of validation; by default all."),
+    click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of lae; may be repeated."),
+)
+
+
+def training_options(command: Callable[P, Figures]) -> Callable[P, Figures]:
+    """Add the options of a `Training` but its split."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @experiment("item_only", needs_out=True)
 @click.option("--data", default="ml-1m", show_default=True, help="Data sets, separated by commas.")
 @click.option("--sizes", default="4,8,16,32", show_default=True, help="Bytes an item of values and scale.")
@@ -155,11 +171,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 @click.option("--rivals", default="svd,ials", show_default=True, help="Backbones to compare with.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of splits and training, from 0.")
 @click.option("--split", default=Training.split, show_default=True, help="The split of all data sets.")
-@click.option("--dimensions", default=Training.dimensions, show_default=True, help="Dimensions of a full row.")
-@click.option("--max-epochs", type=int, help="Maximum number of epochs of lae.")
-@click.option("--precision", help="Precision of lae; by default that of the bytes an item.")
-@click.option("--sample-users", type=int, help="Number of users of validation; by default all.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of lae; may be repeated.")
+@training_options
 def main(
     data: str,
     sizes: str,

@@ -12,11 +12,9 @@ trainings are stored next to --out, and an interrupted call continues.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,12 @@ from edgerec.console import messages, print_table
 from edgerec.data import Interactions, SplitSpec, load_data
 from edgerec.data import split as split_interactions
 from edgerec.fitting.fit import finish
-from edgerec.fitting.recipes import CODED, Recipe, Tried
+from edgerec.fitting.recipes import CODED, Recipe
 from edgerec.fitting.search import Search
 from edgerec.fitting.splits import validation_split
 from edgerec.fitting.study import Choice, Study
 from edgerec.fitting.trial import Limits, Trials
-from edgerec_bench.reproduce import BUDGETS, METRICS, SPLIT
+from edgerec_bench.reproduce import BUDGETS, METRICS, PAPERS, SPLIT, published
 
 DIMENSIONS = 128
 """Dimensions of the papers' full tables."""
@@ -93,7 +91,7 @@ def _measured(
             place,
             Study.opened(place, command, DECIDES),
             workers=workers,
-            recipes=partial(_following, recipes),
+            recipes=recipes,
             progress=lambda state: messages.print(f"  {state.finished.recipe.name}") if state.finished else None,
         )
         found.run([max_bytes] if max_bytes else list(sizes.values()), trials=None)
@@ -113,11 +111,6 @@ def _measured(
         finish(chosen, best, interactions, spec, folder / f"{share.rstrip('%')}.edgerec", None, overwrite=True)
         rows.append(_row(name, share, size, chosen.study, best))
     return {"rows": rows}
-
-
-def _following(recipes: list[Recipe], tried: Sequence[Tried]) -> Recipe | None:
-    known = {one.recipe for one in tried}
-    return next((one for one in recipes if one not in known), None)
 
 
 def _best(search: Search, size: int) -> Choice:
@@ -151,17 +144,15 @@ def _row(name: str, share: str, size: int, study: Study, best: Choice) -> dict[s
 
 def _published(name: str, share: str) -> Iterator[tuple[str, tuple[float, str]]]:
     """Yield the best published figure of each metric, of any paper, method and backbone, and whose it is."""
-    rows = csv.DictReader(files("edgerec_bench").joinpath("published.csv").read_text().splitlines())
-    of_share = [row for row in rows if (row["data"], row["density"]) == (name, share)]
+    found = [
+        (figures, f"{method}, {backbone}")
+        for paper in PAPERS
+        for backbone in BACKBONES
+        for (density, method), figures in published(paper, name, backbone).items()
+        if density == share
+    ]
     for metric in METRICS:
-        yield (
-            metric,
-            max(
-                (float(row[f"{backbone} {metric}"]), f"{row['method']}, {backbone}")
-                for row in of_share
-                for backbone in BACKBONES
-            ),
-        )
+        yield metric, max((figures[metric], whose) for figures, whose in found)
 
 
 def _reproduced(name: str, share: str) -> Iterator[tuple[str, tuple[float, str]]]:

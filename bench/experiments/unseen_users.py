@@ -28,7 +28,7 @@ from bench.experiments.harness import (
     next_to_out,
     rows_over_seeds,
 )
-from bench.experiments.item_only import Training, exported
+from bench.experiments.item_only import Training, exported, training_options
 from edgerec.console import print_table
 from edgerec.data import Interactions, Split, SplitSpec, metrics_of_users, split
 from edgerec.measure import bundle_rankings
@@ -94,11 +94,7 @@ def figures_of(
 @click.option("--split", "spec", default=Training.split, show_default=True, help="The split of every user.")
 @click.option("--size", default=16.0, show_default=True, help="Bytes an item of values and scale.")
 @click.option("--rivals", default="svd,ials", show_default=True, help="Backbones to compare with.")
-@click.option("--dimensions", default=Training.dimensions, show_default=True, help="Dimensions of a full row.")
-@click.option("--max-epochs", type=int, help="Maximum number of epochs of lae.")
-@click.option("--precision", help="Precision of lae; by default that of the bytes an item.")
-@click.option("--sample-users", type=int, help="Number of users of validation; by default all.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of lae; may be repeated.")
+@training_options
 @click.option("--seeds", default=1, show_default=True, help="Seeds of split, left-out users and training, from 0.")
 def main(
     data: str,

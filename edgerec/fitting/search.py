@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgerec.errors import BudgetError
-from edgerec.fitting.recipes import Recipe, Tried, Variant, next_recipe
+from edgerec.fitting.recipes import Recipe, Tried, Variant, first_untried, next_recipe
 from edgerec.fitting.study import NEAR, Choice, Exported, FitTrial, Repeat, Study
 from edgerec.fitting.trial import BUNDLE, RUN, Deadline, Outcome, OutOfTimeError, Task, Trials, run_trial
 from edgerec.fitting.validation import MOST_USERS
@@ -69,7 +69,7 @@ class Search:
         *,
         minutes: float | None = None,
         workers: int | str | None = None,
-        recipes: Callable[[Sequence[Tried]], Recipe | None] | None = None,
+        recipes: Sequence[Recipe] | None = None,
         progress: OnProgress | None = None,
     ) -> None:
         """Prepare a search.
@@ -80,13 +80,10 @@ class Search:
             study: earlier trials, whose time counts.
             minutes: None for no limit.
             workers: number of processes, or a Ray cluster by its address; None to run one trial after another here.
-            recipes: returns the recipe that follows those that were tried, or None after the last; None for
-                `next_recipe`.
+            recipes: those to try, in their order; None for those of `next_recipe`.
             progress: called at each step.
         """
-        self.trials, self.folder, self.study, self._workers = trials, folder, study, workers
-        limits = trials.limits
-        self._next = recipes or (lambda tried: next_recipe(tried, trials.data.n_items, limits.max_bytes, limits.users))
+        self.trials, self.folder, self.study, self._workers, self._given = trials, folder, study, workers, recipes
         self._progress = progress or (lambda state: None)
         fewest = -(-MOST_USERS // max(len(trials.test(0).rows), 1)) - 1
         self.repeats = min(fewest, MOST_REPEATS) if trials.spec.tests_at_random else 0
@@ -138,10 +135,15 @@ class Search:
         """Yield the recipes to try next; each is chosen as if those before it had failed."""
         limits = self.trials.limits
         tried = self.study.tried(max_bytes=limits.max_bytes, max_ms=limits.max_ms)
-        while count > 0 and (recipe := self._next(tried)) is not None:
+        for _ in range(count):
+            if self._given is None:
+                recipe = next_recipe(tried, self.trials.data.n_items, limits.max_bytes, limits.users)
+            else:
+                recipe = first_untried(self._given, tried)
+            if recipe is None:
+                break
             yield recipe
             tried.append(Tried(recipe, None))
-            count -= 1
 
     def _missing_repeats(self) -> list[tuple[int, int]]:
         """Return the number of each trial to repeat, and that of the split."""
