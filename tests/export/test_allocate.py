@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import DenseTable
-from edgerec_export import Source, allocate
-from edgerec_export.allocate import ANSWERED, Allocator, item_importance, rotated, user_importance
+from edgerec_export import Source
+from edgerec_export.allocate import ANSWERED, Allocator, allocator, item_importance, rotated, user_importance
 
 N_ITEMS, N_USERS, D = 40, 30, 6
 RNG = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def test_a_large_table_is_searched_from_a_sample(width: int | None, monkeypatch:
     precisions = ("int8", "int4")
     for nbytes in (210.0, 240.0, 280.0):
         whole = Allocator(source(), users=True).within(nbytes, precisions, width)
-        monkeypatch.setattr(allocate, "SAMPLE", 12)
+        monkeypatch.setattr(allocator, "SAMPLE", 12)
         sampled = Allocator(source(), users=True)
         found = sampled.within(nbytes, precisions, width)
         monkeypatch.undo()

@@ -18,8 +18,9 @@ from edgerec.runtime.manifest import read_manifest
 from edgerec.tables import DenseTable, SparseTable, Table
 from edgerec_export import ExportRequest, ExportStep, Source, export, from_arrays
 from edgerec_export import choose as choosing
-from edgerec_export.choose import WELL_USED, choose
+from edgerec_export.choose import choose
 from edgerec_export.draft import Draft
+from edgerec_export.fitters import WELL_USED
 from edgerec_export.layouts import FORMS
 from edgerec_export.pack import distortion, packed_in_memory
 from tests.conftest import random_source
