@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec.tables.codes import LARGEST, TINY, byte_top, to_bytes
+from edgerec.tables.codes import FARTHEST_BYTE, LARGEST, TINY, byte_top, to_bytes
 from edgerec.tables.paging import forget_pages
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor
 from edgerec_export.values import (
@@ -34,6 +34,9 @@ Sections = dict[str, tuple[str, tuple[int, ...]]]
 Arrays = Mapping[str, NDArray[Any]]
 ROWS_AT_ONCE = 1 << 16
 """Rows that are packed at a time, which limits the memory of copies."""
+HEADROOM = np.float32(2)
+"""Factor by which the rows of later bundles may be larger before all scales in a byte change; the relative error of a
+scale grows by its fourth root."""
 SMALLEST_HALF = float(np.finfo(np.float16).smallest_normal)
 """Smallest stored row scale: the smallest normal float16."""
 
@@ -278,16 +281,24 @@ class TablePlan(ABC):
         return np.array(found, np.float32)
 
     def _top_scale(self, rows_of: RowsOf, coder: Coder) -> np.float32:
-        """Return the factor of row scales: the largest, or that of the older bundle unless the largest is far above."""
-        largest = TINY
+        """Return the factor of row scales: the largest, or that of the older bundle unless the largest is far above.
+
+        Scales in a byte get a larger one, so that bundles that follow keep it: `HEADROOM` times the scale of the
+        largest row in the fewest bits, since any row may take the values of any other.
+        """
+        largest, in_fewest = TINY, TINY
+        fewest = min(LARGEST[block.precision] for block in self.blocks)
         for block in self.blocks:
             places = self.order[block.first : block.first + block.rows]
             for part in chunks(block.rows, ROWS_AT_ONCE):
-                values = rows_of(places[part], block).values
-                largest = max(largest, np.float32(np.abs(values).max() / LARGEST[block.precision]))
+                value = np.abs(rows_of(places[part], block).values).max()
+                largest = max(largest, np.float32(value / LARGEST[block.precision]))
+                in_fewest = max(in_fewest, np.float32(value / fewest))
         previous = None if coder.previous is None else coder.previous.top
         if self.scale_type == "uint8":
-            return byte_top(largest, previous)
+            if previous is not None and largest <= previous * FARTHEST_BYTE:
+                return previous
+            return byte_top(HEADROOM * in_fewest)
         return np.float32(largest) if previous is None or largest > previous * FARTHEST else previous
 
     def _stored_scales(self, scales: NDArray[np.float32], top: np.float32) -> NDArray[Any]:
