@@ -1,6 +1,6 @@
 """Measure the cost of `recommend` on a device by layout and precision: the table that `edgerec export` chooses by.
 
-usage: python -m edgerec_bench.calibrate [--out calibration.json] [--quick] [--only mixed/int8 ...]
+usage: python -m edgerec_bench.calibrate [--out calibration.json] [--quick] [--only mixed/int8 ... [--rest FILE]]
 
 Small synthetic bundles of each layout and precision are measured in fresh processes of the device. A linear model with
 non-negative terms is fitted to their medians by least squares of relative errors:
@@ -15,7 +15,7 @@ measured.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -41,7 +41,18 @@ D, USERS, K = 64, 200, 20
 WIDTHS = ((6,), (32,), (1, 2, 4, 8, 12, 16, 24, 32))
 """Row sizes, in equal shares: one block of narrow rows, one block of wide rows, and eight blocks."""
 DENSE_WIDTHS = ((8,), (32,), (64,))
-CALL_SETTINGS = {"calls": 20, "seconds": 0.2, "k": K, "exclude": 20, "history": 20, "threads": 1, "seed": 0}
+TYPICAL = (1.0, 1.0, 30.0, 30 * 32.0)
+"""Factors of the terms for one block of 30,000 rows of 32 values."""
+CALL_SETTINGS = {
+    "scenarios": ["recommend"],
+    "calls": 20,
+    "seconds": 0.2,
+    "k": K,
+    "exclude": 20,
+    "history": 20,
+    "threads": 1,
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -118,32 +129,37 @@ def calibrate(
     known = [f"{layout}/{precision}" for layout, precision in FORMS]
     if unknown := [key for key in only if key not in known]:
         raise BenchError(f"unknown layout and precision {unknown[0]!r}; expected one of: {', '.join(known)}")
-    fitted = []
     keys = [key for key in known if not only or key in only]
-    for number, key in enumerate(keys):
-        if progress:
-            progress(key, number, len(keys))
-        fitted.append(fit(key, _measure(key, extent, machine)))
-    return fitted
+    return [fit(key, points) for key, points in _measure(keys, extent, machine, progress).items()]
 
 
-def _measure(key: str, effort: Effort, device: Device) -> list[BundleTiming]:
-    layout, precision = key.split("/")
+def _measure(
+    keys: Sequence[str], effort: Effort, device: Device, progress: Progress | None
+) -> dict[str, list[BundleTiming]]:
+    """Measure the bundles of all keys, interleaved, so that other programs lengthen all of them alike."""
+    exported: list[tuple[str, TablePlan, float]] = []
+    requests: list[tuple[str, dict[str, Any]]] = []
     with tempfile.TemporaryDirectory(prefix="edgerec-calibrate-") as scratch:
-        exported: list[tuple[TablePlan, float]] = []
-        requests: list[tuple[str, dict[str, Any]]] = []
-        for number, source in enumerate(_sources(layout, effort)):
-            place = Path(scratch, f"{number}.bundle")
-            draft = export(source, place, layout=layout, precision=precision, verify=False).chosen.draft
-            exported.append((draft.items, active_share(draft)))
-            requests.append((key, {**CALL_SETTINGS, "task": "bundle", "bundle": device.push(place)}))
-        answers = run_interleaved(requests, effort.rounds, device)
-    points = []
-    for (plan, active), taken in zip(exported, answers, strict=True):
+        for key in keys:
+            layout, precision = key.split("/")
+            for source in _sources(layout, effort):
+                place = Path(scratch, f"{len(exported)}.bundle")
+                draft = export(source, place, layout=layout, precision=precision, verify=False).chosen.draft
+                exported.append((key, draft.items, active_share(draft)))
+                requests.append((key, {**CALL_SETTINGS, "task": "bundle", "bundle": device.push(place)}))
+        answers = run_interleaved(requests, effort.rounds, device, progress)
+    points: dict[str, list[BundleTiming]] = {key: [] for key in keys}
+    for (key, plan, active), taken in zip(exported, answers, strict=True):
         calls = [one["scenarios"]["recommend"] for one in taken]
-        us = 1e3 * median(one["p50_ms"] for one in calls)
-        points.append(BundleTiming(plan, active, us, min(one["cpu_share"] for one in calls)))
+        points[key].append(
+            BundleTiming(plan, active, 1e3 * median(map(_ms, calls)), min(one["cpu_share"] for one in calls))
+        )
     return points
+
+
+def _ms(calls: Mapping[str, float]) -> float:
+    """Return the median time of the calls, or their mean processor time, which is shorter if other programs ran."""
+    return min(calls["p50_ms"], calls["mean_ms"] * calls["cpu_share"])
 
 
 def _sources(layout: str, effort: Effort) -> Iterator[Source]:
@@ -190,20 +206,37 @@ def fit(key: str, points: Sequence[BundleTiming]) -> FittedTerms:
     return FittedTerms(key, found, tuple(errors), min(point.cpu_share for point in points))
 
 
-def to_json(fitted: Sequence[FittedTerms], device: dict[str, Any], command: str) -> dict[str, Any]:
-    """Return the table in the form that `Calibration.parse` reads, with facts about the measurement."""
+def to_json(
+    fitted: Sequence[FittedTerms], terms: Mapping[str, tuple[float, ...]], device: dict[str, Any], command: str
+) -> dict[str, Any]:
+    """Return a table of terms in the form that `Calibration.parse` reads, with facts about the measurement."""
     words = [device[name] for name in ("cpu", "architecture") if device.get(name)]
     return {
         "format": FORMAT,
         "device": ", ".join([*map(str, words), f"onnxruntime {device.get('onnxruntime', 'unknown')}"]),
         "terms": {
-            one.key: {name: float(f"{term:.4g}") for name, term in zip(TERMS, one.terms, strict=True)} for one in fitted
+            key: {name: float(f"{term:.4g}") for name, term in zip(TERMS, each, strict=True)}
+            for key, each in terms.items()
         },
         "least_cpu_share": round(min(one.cpu_share for one in fitted), 2),
         "largest_error": {one.key: round(max(map(abs, one.errors)), 3) for one in fitted},
         "measured": now(),
         "command": command,
     }
+
+
+def completed(fitted: Sequence[FittedTerms], rest: Calibration) -> dict[str, tuple[float, ...]]:
+    """Return the fitted terms, and those of a table that were not measured, times the median ratio of common ones.
+
+    Ratios are of the times of `TYPICAL`. Raises BenchError if no layout and precision is in both.
+    """
+    found = {one.key: one.terms for one in fitted}
+    common = [np.dot(found[key], TYPICAL) / np.dot(rest.terms[key], TYPICAL) for key in found if key in rest.terms]
+    if not common:
+        raise BenchError("--rest has none of the layouts and precisions that were measured; name one of them by --only")
+    ratio = float(np.median(common))
+    others = {key: tuple(ratio * term for term in terms) for key, terms in rest.terms.items() if key not in found}
+    return found | others
 
 
 def warning(fitted: Iterable[FittedTerms]) -> str | None:
@@ -236,12 +269,17 @@ def rows(fitted: Iterable[FittedTerms]) -> list[list[str]]:
 @click.option(
     "--only", multiple=True, metavar="LAYOUT/PRECISION", help="Measure only this layout and precision. Repeatable."
 )
-def main(out: Path | None, quick: bool, only: tuple[str, ...]) -> None:
+@click.option(
+    "--rest",
+    type=click.Path(path_type=Path),
+    help="Take what is not measured from this table, scaled by what is in both.",
+)
+def main(out: Path | None, quick: bool, only: tuple[str, ...], rest: Path | None) -> None:
     """Measure the cost of `recommend` on this machine by layout and precision."""
     from edgerec.console import print_table
     from edgerec_bench.command import show_progress
 
-    device = Local()
+    device, older = Local(), None if rest is None else Calibration.read(rest)
     with show_progress("") as progress:
         fitted = calibrate(QUICK if quick else None, only=only, device=device, progress=progress)
     print_table("", COLUMNS, rows(fitted))
@@ -249,8 +287,9 @@ def main(out: Path | None, quick: bool, only: tuple[str, ...]) -> None:
         click.echo(f"warning: {text}", err=True)
     if out is not None:
         words = ["python -m edgerec_bench.calibrate", *(["--quick"] if quick else [])]
-        command = " ".join([*words, *(f"--only {key}" for key in only)])
-        write_json(out, to_json(fitted, device.info(), command))
+        command = " ".join([*words, *(f"--only {key}" for key in only), *([] if rest is None else [f"--rest {rest}"])])
+        terms = {one.key: one.terms for one in fitted} if older is None else completed(fitted, older)
+        write_json(out, to_json(fitted, terms, device.info(), command))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,20 @@ def test_a_contested_processor_is_told() -> None:
     assert module.warning([fit("mixed/int8", [replace(point, cpu_share=1.0) for point in points])]) is None
 
 
+def test_what_is_not_measured_is_scaled_by_what_is_in_both() -> None:
+    rest = Calibration("", {"mixed/int8": (10.0, 1.0, 0.5, 0.1), "ell/int8": (8.0, 2.0, 0.0, 1.0)})
+    measured = [module.FittedTerms("mixed/int8", (20.0, 2.0, 1.0, 0.2), (), 1.0)]
+    found = module.completed([*measured, module.FittedTerms("mixed/int2", (1.0, 1.0, 1.0, 1.0), (), 1.0)], rest)
+    assert found["mixed/int8"] == measured[0].terms
+    np.testing.assert_allclose(found["ell/int8"], (16.0, 4.0, 0.0, 2.0))
+    assert set(found) == {"mixed/int8", "mixed/int2", "ell/int8"}
+
+
+def test_other_programs_do_not_count() -> None:
+    assert module._ms({"p50_ms": 1.0, "mean_ms": 1.2, "cpu_share": 0.98}) == 1.0
+    assert module._ms({"p50_ms": 4.0, "mean_ms": 5.0, "cpu_share": 0.4}) == 2.0
+
+
 def test_no_term_is_negative() -> None:
     falling = [BundleTiming(plan(rows, (6,)), 1.0, 100.0 - rows / 1000) for rows in (200, 3000, 20_000)]
     assert min(fit("mixed/int8", falling).terms) >= 0
