@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.ciess.environment import Environment, Replay
+from edgerec.methods.ciess.environment import AgentEnvironment, Replay
 from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
 from edgerec.models import State, check_range, join_states, state_of_part
 
@@ -137,7 +137,7 @@ class Agent:
 
     def __init__(
         self,
-        environment: Environment,
+        environment: AgentEnvironment,
         side: int,
         d: int,
         exploring: Exploring,
@@ -205,7 +205,7 @@ class Agent:
         acted, exploring = self._td3.act(states), self._exploring
         proposed = (np.exp(acted) if self._log else acted).astype(np.float64)
         plain, level = (
-            np.clip(own, 1, self._d) if mean is None else levelled(own, mean, self._d)
+            np.clip(own, 1, self._d) if mean is None else levelled(own, mean, self._d, self._environment.weights)
             for own in (proposed, proposed * np.exp(tilt * self._popularity))
         )
         spread = np.maximum(level / (self._d / 2), _MIN_NOISE_SHARE) if self._log else np.ones(sizes.size)
@@ -219,7 +219,7 @@ class Agent:
             chosen = visited[np.arange(sizes.size), best]
         if exploring.after_critic:
             chosen = nearest_size(chosen + spread * noise(exploring.noise, 1, self._d, seeds), self._d)
-        return AgentAction(chosen, plain.astype(np.float32), float(proposed.mean()))
+        return AgentAction(chosen, plain.astype(np.float32), _mean(proposed, self._environment.weights))
 
     def learn(self, updates: int, batch: int, number: int) -> None:
         """Make `updates` steps on transitions of the replay memory, if it holds any; `number` seeds the draws."""
@@ -243,14 +243,20 @@ class Agent:
         self.replay.restore(state_of_part(state, "replay"))
 
 
-def levelled(sizes: NDArray[np.float64], mean: float, d: int) -> NDArray[np.float64]:
-    """Return (n,) real sizes in 1..d in proportion to `sizes` (n,), with the given mean in 1..d."""
+def levelled(
+    sizes: NDArray[np.float64], mean: float, d: int, weights: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Return (n,) real sizes in 1..d in proportion to `sizes` (n,), with the given mean in 1..d, by `weights` (n,)."""
     low, high = np.log(1 / sizes.max()), np.log(d / sizes.min())
     for _ in range(60):
         middle = (low + high) / 2
-        if np.clip(np.exp(middle) * sizes, 1, d).mean() > mean:
+        if _mean(np.clip(np.exp(middle) * sizes, 1, d), weights) > mean:
             high = middle
         else:
             low = middle
     level: NDArray[np.float64] = np.clip(np.exp(low) * sizes, 1, d)
     return level
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.int64] | None) -> float:
+    return float(values.mean() if weights is None else np.average(values, weights=weights))
