@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgerec.methods.ciess.environment import AgentEnvironment, Replay
 from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
-from edgerec.models import State, check_range, join_states, state_of_part
+from edgerec.models import State, check_range
 
 Sizes = NDArray[np.int64]
 
@@ -234,13 +234,12 @@ class Agent:
             self._td3.update(Batch(states, self._seen(drawn.sizes), rewards, following))
 
     def state(self) -> State:
-        """Return the networks and the replay memory."""
-        return join_states({"td3": self._td3.state(), "replay": self.replay.state()})
+        """Return the networks; the replay memory follows from the visits."""
+        return self._td3.state()
 
     def restore(self, state: State) -> None:
-        """Continue from `state()` of an agent with the same arguments, to the same result to the bit."""
-        self._td3.restore(state_of_part(state, "td3"))
-        self.replay.restore(state_of_part(state, "replay"))
+        """Continue with the networks of `state()` of an agent with the same arguments."""
+        self._td3.restore(state)
 
 
 def levelled(

@@ -222,10 +222,10 @@ class Explorer:
 
     def cut_of(self, action: TierAction) -> Cut:
         """Return the sizes and bits of an action: at most the bytes of its number of widths."""
-        wish, steps = self.tiers.rows(action.bits) if action.bits else None, np.log(self._space.bits or (1,))
+        level, steps = self.tiers.rows(action.bits) if action.bits else None, np.log(self._space.bits or (1,))
 
         def bits_of(rows: NDArray[np.bool_]) -> int:
-            return 0 if wish is None else int(np.abs(steps - wish[rows].mean()).argmin())
+            return 0 if level is None else int(np.abs(steps - level[rows].mean()).argmin())
 
         settings = {name: getattr(action, name) for name in SETTINGS}
         return self._space.cut(np.exp(self.tiers.rows(action.bytes)), action.widths, bits_of, settings)

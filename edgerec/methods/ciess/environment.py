@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.models import State
 
 Floats = NDArray[np.float32]
 Sizes = NDArray[np.int64]
@@ -205,20 +204,3 @@ class Replay:
             self._shown[slots, rows],
             self._paid[slots, rows],
         )
-
-    def state(self) -> State:
-        """Return the content of the memory."""
-        return {
-            "sizes": self._sizes.copy(),
-            "shown": self._shown.copy(),
-            "paid": self._paid.copy(),
-            "begins": self._begins.copy(),
-            "pushed": np.array(self.pushed),
-        }
-
-    def restore(self, state: State) -> None:
-        """Continue from `state()` of a memory with the same arguments."""
-        for name, array in (("sizes", self._sizes), ("shown", self._shown), ("paid", self._paid)):
-            array[:] = state[name]
-        self._begins[:] = state["begins"]
-        self.pushed = int(state["pushed"])
