@@ -223,7 +223,7 @@ class Explorer:
             for side, agent in zip(SIDES, self._agents, strict=True):
                 agent.restore(state_of_part(found.trainer, side))
         if self._stored > len(self.visits):
-            raise RunError(f"{checkpoint.folder} lacks visits of the search; train again with --overwrite")
+            raise RunError(f"{checkpoint.folder} misses visits of the search; train again with --overwrite")
         first = max(self._stored - memory - lanes, 0)
         for agent in self._agents:
             agent.replay.pushed = first
