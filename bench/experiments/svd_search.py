@@ -8,8 +8,8 @@ and int2, sizes by popularity in int4; their settings, and the exponent of popul
 'fitted' is a full table that `export --precision auto --fit` fits to the bytes of BET's bundle. All are bundles without
 users, of one file, rotated before rounding, and the figures are of their own answers on the test part. A difference is
 the mean over test users of NDCG@20, with a 95 % interval by a paired bootstrap over users. Bundles differ in their
-blocks, and so in their bytes, which are listed. Seconds are those of this process's threads (CPU) and of the clock, of a
-training with its search.
+blocks, and so in their bytes, which are listed. Seconds are those of this process's threads (CPU) and of the clock, of
+a training with its search.
 """
 
 from __future__ import annotations
