@@ -80,7 +80,7 @@ def train(
             'published', or 'all', which trains on everything, so that no test metrics are measured. Without a
             validation share, settings and epochs are chosen on a held-back part of the training share.
         precision: precision of the bundle to be exported: 'fp32', 'fp16', 'int8', 'int4' or 'int2'. It decides how many
-            values a budget in bytes buys, and the codes that lae trains in. 'auto' lets the method bet choose the bits
+            values a budget in bytes buys, and the codes that lae trains in. 'auto' lets bet and ciess choose the bits
             of each row of an svd, within a budget in bytes.
         settings: settings of the backbone, by name.
         method_settings: settings of the method, by name; 'variant' selects a whole set of them.

@@ -70,8 +70,8 @@ class TrainRequest:
         model, technique = find_backbone(backbone), find_method(method, backbone)
         if precision == AUTO and not technique.codes_rows:
             raise UnsupportedError(
-                "the precision auto is for --method bet with --backbone svd, which chooses the bits of each row; name "
-                "another one here, and give 'edgerec export' --precision auto"
+                "the precision auto is for --method bet or ciess with --backbone svd, which choose each row's bits; "
+                "name another one here, and give 'edgerec export' --precision auto"
             )
         limit = Budget.parse(budget) if isinstance(budget, str) else budget
         config = configured(model.config, settings, f"backbone {backbone}")

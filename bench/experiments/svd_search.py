@@ -1,15 +1,15 @@
 """BET on the SVD compared with one size for all and with sizes by popularity, at equal bytes of values a row.
 
-usage: python -m bench.experiments.svd_search [--data ml-1m] [--sizes 4,8,16] [--rivals uniform,popularity,fitted]
+usage: python -m bench.experiments.svd_search [--data ml-1m] [--sizes 4,8,16] [--rivals ciess,uniform,popularity,fitted]
                                               [--seeds 3] [--out result.json]
 
-BET chooses sizes and bits of the rows. One size for all has the whole budget in each of int8, int4 and int2, sizes by
-popularity in int4; their settings, and the exponent of popularity, are chosen on validation. 'fitted' is a full table
-that `export --precision auto --fit` fits to the bytes of BET's bundle. All are bundles without users, of one file,
-rotated before rounding, and the figures are of their own answers on the test part. A difference is the mean over test
-users of NDCG@20, with a 95 % interval by a paired bootstrap over users. Bundles differ in their blocks, and so in their
-bytes, which are listed. Seconds are those of this process's threads (CPU) and of the clock, of a training with its
-search.
+BET chooses sizes and bits of the rows, and so does CIESS. One size for all has the whole budget in each of int8, int4
+and int2, sizes by popularity in int4; their settings, and the exponent of popularity, are chosen on validation.
+'fitted' is a full table that `export --precision auto --fit` fits to the bytes of BET's bundle. All are bundles without
+users, of one file, rotated before rounding, and the figures are of their own answers on the test part. A difference is
+the mean over test users of NDCG@20, with a 95 % interval by a paired bootstrap over users. Bundles differ in their
+blocks, and so in their bytes, which are listed. Seconds are those of this process's threads (CPU) and of the clock, of
+a training with its search.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from edgerec_bench.record import over_seeds
 from edgerec_export import export, from_run
 
 METRIC = "ndcg@20"
-BET, FITTED = "bet", "fitted"
+BET, CIESS, FITTED = "bet", "ciess", "fitted"
 COLUMNS = ("data", "B a row", "tables", "bytes", "NDCG@20", "BET more", "95 % by seed", "s", "CPU s")
 
 
@@ -90,6 +90,7 @@ def _rivals(kinds: Sequence[str], nbytes: float, dimensions: int) -> list[str]:
     """Return the names of the rivals of these kinds, uniform ones of whose rows the dimensions suffice."""
     bits = [one for one in (8, 4, 2) if 1 <= nbytes * 8 / one <= dimensions]
     names = {
+        CIESS: [CIESS],
         "uniform": [f"uniform int{one}" for one in bits],
         "popularity": ["popularity int4"],
         FITTED: [FITTED],

@@ -57,8 +57,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=Choice([*BITS_PER_VALUE, AUTO]),
         default="fp32",
         help="Precision that the bundle will have, the default of 'edgerec export'; with a budget in bytes, int8 buys "
-        "four times as many values. lae trains in the codes of int8, int4 and int2. With auto, bet chooses the bits of "
-        "each item of an svd.",
+        "four times as many values. lae trains in the codes of int8, int4 and int2. With auto, bet and ciess choose "
+        "the bits of each item of an svd.",
     ),
     option("--dimensions", default=64, help="Number of dimensions of a full vector, the most that a row can have."),
     seed_option,

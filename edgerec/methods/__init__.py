@@ -6,7 +6,7 @@ from edgerec.errors import UnsupportedError
 from edgerec.methods.base import VARIANT, FitWithin, Job, Method, Workers
 from edgerec.methods.bet.cuts import BETOnSVD
 from edgerec.methods.bet.search import BET
-from edgerec.methods.ciess.config import CIESS
+from edgerec.methods.ciess.config import CIESS, CIESSOnSVD
 from edgerec.methods.magnitude import Magnitude
 from edgerec.methods.rules import Dense, Popularity, Random, Uniform
 from edgerec.methods.sparse.dst import SET, RigL
@@ -30,7 +30,7 @@ _METHODS: dict[str, Method] = {
     )
 }
 
-_ON_BACKBONE: dict[tuple[str, str], Method] = {("bet", "svd"): BETOnSVD()}
+_ON_BACKBONE: dict[tuple[str, str], Method] = {("bet", "svd"): BETOnSVD(), ("ciess", "svd"): CIESSOnSVD()}
 """Methods that work in another way on a backbone."""
 
 METHODS: tuple[str, ...] = tuple(sorted(_METHODS))

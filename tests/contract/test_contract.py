@@ -64,6 +64,7 @@ EPOCHS = {("rigl", "mf"): 12}
 # Searches that take seconds; what ships is what they found.
 METHOD_SETTINGS: dict[str | tuple[str, str], dict[str, Any]] = {
     ("bet", "svd"): {"actions": 20, "users": 100, "finalists": 4, "include_uniform_baseline": False},
+    ("ciess", "svd"): {"actions": 20, "users": 100, "finalists": 4, "updates": 1, "include_uniform_baseline": False},
     "bet": {"iterations": 6, "candidates": 10, "epochs": 2, "retrain": 2, "include_uniform_baseline": False},
     "ciess": {
         "episodes": 2,

@@ -23,6 +23,7 @@ from bench.experiments.papers import cells as papers_cells
 from bench.experiments.predictor import cells as predictor_cells
 from bench.experiments.scale.__main__ import SHORT
 from bench.experiments.search_proxies import cells as proxy_cells
+from bench.experiments.search_updates import cells as update_cells
 from bench.experiments.sparse_quality import table as quality_table
 from bench.experiments.sparse_training import ablation_cells, memory_cells
 from bench.experiments.svd_search import cells as svd_search_cells
@@ -380,8 +381,14 @@ def test_what_searches_end_with_is_that_of_the_result() -> None:
     assert ials["ndcg@20"]["mean"] >= backbone["ndcg@20"]["mean"]  # as the page says
 
 
-def test_the_figures_of_the_search_on_the_svd_are_those_of_the_result() -> None:
-    assert rows_of("svd-search-ml-1m", SEARCHED) == [svd_search_cells(row) for row in trained("svd-search-ml-1m")]
+@pytest.mark.parametrize("name", ["svd-search-ml-1m", "svd-search-ml-100k"])
+def test_the_figures_of_the_search_on_the_svd_are_those_of_the_result(name: str) -> None:
+    assert rows_of(name, SEARCHED) == [svd_search_cells(row) for row in trained(name)]
+
+
+def test_the_figures_of_fewer_steps_are_those_of_the_results() -> None:
+    names = ("search-updates-ml-100k", "search-updates-lastfm")
+    assert rows_of("search-updates", SEARCHED) == [row for name in names for row in update_cells(trained(name))]
 
 
 def test_the_figures_of_every_way_at_every_size_are_those_of_the_result() -> None:

@@ -14,6 +14,7 @@ from bench.experiments.proxy_ranking import _correlations
 from bench.experiments.proxy_ranking import main as proxy_ranking
 from bench.experiments.search_proxies import main as search_proxies
 from bench.experiments.search_speed import main as search_speed
+from bench.experiments.search_updates import main as search_updates
 from bench.experiments.svd_search import main as svd_search
 from bench.experiments.validation_overfitting import main as validation_overfitting
 
@@ -139,3 +140,13 @@ def test_the_search_on_the_svd_is_compared_with_rules_and_fits(tmp_path: Path) -
     assert sum(width * bits * n for width, bits, n in bet["rows"][0]) <= 8 * 4 * 60
     ((low, high),) = fitted["intervals"]
     assert low <= fitted["difference"]["mean"] <= high
+
+
+@pytest.mark.slow
+def test_steps_of_agents_are_compared(tmp_path: Path) -> None:
+    words = "--data synthetic:80x60x2000 --dimensions 16 --budget 25% --updates 0,2 --episodes 1 --seeds 1 --out"
+    done = CliRunner().invoke(search_updates, [*words.split(), str(tmp_path / "u.json")], catch_exceptions=False)
+    assert done.exit_code == 0
+    rows = json.loads((tmp_path / "u.json").read_text())["rows"]
+    assert [row["updates"] for row in rows] == ["0", "2"]
+    assert all(0.5 < row[part]["mean"] < 1.5 for row in rows for part in ("validation", "test"))

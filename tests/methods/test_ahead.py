@@ -1,4 +1,7 @@
-"""Each method ahead of one size for all at its bytes, on data whose best sizes are known."""
+"""Each method ahead of one size for all at its bytes, on data whose best sizes are known.
+
+Searches on the SVD are in tests/methods/search/test_cuts.py.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import numpy as np
 import pytest
 
 from edgerec.api import train
-from edgerec.data import Interactions
+from edgerec.data import Interactions, StreamSpec
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
+from edgerec.streaming import train_stream
 from edgerec.training import Run
 from edgerec_export import export, from_run
 
@@ -78,3 +82,37 @@ def test_values_at_positions_that_training_finds(data: Interactions) -> None:
     for method in ("uniform", "magnitude", "sparserec"):
         found[method] = trained(data, backbone="mf", method=method, budget="5%").metrics["test"]["ndcg@20"]
     assert found["sparserec"] > AHEAD * max(found["uniform"], found["magnitude"])
+
+
+def planted_stream() -> Interactions:
+    """Five days, each with 320 new users, of 16 groups with six items of their own, and one rare item each by chance.
+
+    Users of a day and the 96 items take 15 dimensions; users who left and rare items none.
+    """
+    rng, days, per_day = np.random.default_rng(0), 5, 320
+    users, items = np.meshgrid(np.arange(days * per_day), np.arange(96), indexing="ij")
+    own, everyone = users % 16 == items // 6, np.arange(days * per_day)
+    users = np.concatenate([users[own], everyone])
+    items = np.concatenate([items[own], 96 + rng.integers(0, 350, everyone.size)])
+    times = users // per_day * 86_400 + rng.integers(0, 86_400, users.size)
+    return Interactions.from_pairs(users, items, timestamps=times, name="planted stream")
+
+
+@pytest.mark.slow
+def test_sizes_that_follow_a_stream(tmp_path: Path) -> None:
+    """With four values a row on average; `scall` searches from the third day on."""
+    found = {}
+    for method in ("uniform", "scall"):
+        result = train_stream(
+            planted_stream(),
+            out=tmp_path / method,
+            method=method,
+            budget="12.5%",
+            dimensions=32,
+            segments=StreamSpec("days", 1, holdout="user"),
+            settings={"alpha": 4.0, "reg": 1.0},
+            threads=1,
+        )
+        found[method] = [segment.metrics["ndcg@20"] for segment in result.segments]
+    assert found["scall"][:2] == found["uniform"][:2]
+    assert np.mean(found["scall"][2:]) > AHEAD * np.mean(found["uniform"][2:])

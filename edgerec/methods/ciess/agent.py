@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.methods.ciess.environment import Environment, Replay
+from edgerec.methods.ciess.environment import AgentEnvironment, Replay
 from edgerec.methods.search.actor_critic import TD3, Batch, TD3Config
-from edgerec.models import State, check_range, join_states, state_of_part
+from edgerec.models import State, check_range
 
 Sizes = NDArray[np.int64]
 
@@ -137,7 +137,7 @@ class Agent:
 
     def __init__(
         self,
-        environment: Environment,
+        environment: AgentEnvironment,
         side: int,
         d: int,
         exploring: Exploring,
@@ -205,7 +205,7 @@ class Agent:
         acted, exploring = self._td3.act(states), self._exploring
         proposed = (np.exp(acted) if self._log else acted).astype(np.float64)
         plain, level = (
-            np.clip(own, 1, self._d) if mean is None else levelled(own, mean, self._d)
+            np.clip(own, 1, self._d) if mean is None else levelled(own, mean, self._d, self._environment.weights)
             for own in (proposed, proposed * np.exp(tilt * self._popularity))
         )
         spread = np.maximum(level / (self._d / 2), _MIN_NOISE_SHARE) if self._log else np.ones(sizes.size)
@@ -219,7 +219,7 @@ class Agent:
             chosen = visited[np.arange(sizes.size), best]
         if exploring.after_critic:
             chosen = nearest_size(chosen + spread * noise(exploring.noise, 1, self._d, seeds), self._d)
-        return AgentAction(chosen, plain.astype(np.float32), float(proposed.mean()))
+        return AgentAction(chosen, plain.astype(np.float32), _mean(proposed, self._environment.weights))
 
     def learn(self, updates: int, batch: int, number: int) -> None:
         """Make `updates` steps on transitions of the replay memory, if it holds any; `number` seeds the draws."""
@@ -234,23 +234,28 @@ class Agent:
             self._td3.update(Batch(states, self._seen(drawn.sizes), rewards, following))
 
     def state(self) -> State:
-        """Return the networks and the replay memory."""
-        return join_states({"td3": self._td3.state(), "replay": self.replay.state()})
+        """Return the networks; the replay memory follows from the visits."""
+        return self._td3.state()
 
     def restore(self, state: State) -> None:
-        """Continue from `state()` of an agent with the same arguments, to the same result to the bit."""
-        self._td3.restore(state_of_part(state, "td3"))
-        self.replay.restore(state_of_part(state, "replay"))
+        """Continue with the networks of `state()` of an agent with the same arguments."""
+        self._td3.restore(state)
 
 
-def levelled(sizes: NDArray[np.float64], mean: float, d: int) -> NDArray[np.float64]:
-    """Return (n,) real sizes in 1..d in proportion to `sizes` (n,), with the given mean in 1..d."""
+def levelled(
+    sizes: NDArray[np.float64], mean: float, d: int, weights: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Return (n,) real sizes in 1..d in proportion to `sizes` (n,), with the given mean in 1..d, by `weights` (n,)."""
     low, high = np.log(1 / sizes.max()), np.log(d / sizes.min())
     for _ in range(60):
         middle = (low + high) / 2
-        if np.clip(np.exp(middle) * sizes, 1, d).mean() > mean:
+        if _mean(np.clip(np.exp(middle) * sizes, 1, d), weights) > mean:
             high = middle
         else:
             low = middle
     level: NDArray[np.float64] = np.clip(np.exp(low) * sizes, 1, d)
     return level
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.int64] | None) -> float:
+    return float(values.mean() if weights is None else np.average(values, weights=weights))

@@ -27,6 +27,7 @@ from edgerec.budget import Budget
 from edgerec.errors import BudgetError, SettingError
 from edgerec.methods.base import Job, Method
 from edgerec.methods.search import VISITS_NAME, SearchConfig, searched_budget
+from edgerec.methods.search.cuts import CutSearchConfig
 from edgerec.models import check_choice, check_range, check_ranges
 from edgerec.training import FitResult
 
@@ -183,6 +184,60 @@ class CIESS(Method):
 
         source, result = searched(job, config)
         return replace(result, method_config=replace(config, candidate_sources=source))
+
+
+@dataclass(frozen=True)
+class CIESSCutConfig(CutSearchConfig):
+    """Settings of CIESS's search on the SVD.
+
+    Attributes:
+        iterations: changes of all tiers in an episode, which begins with full rows.
+        tiers: number of tiers of items; items with equally many interactions have one tier.
+        walk: True if the critic chooses among the sizes of a random walk.
+        noise: 'gauss', 'ou' or 'uniform'.
+        random: share of the actions, the first ones, whose shared noise does not start from one of the fittest so far.
+        gamma: discount.
+        updates, batch: steps of each agent after each action, and number of transitions in the batch of a step.
+        memory: number of the latest actions whose transitions are replayed.
+    """
+
+    iterations: int = 10
+    tiers: int = 16
+    walk: bool = True
+    noise: str = "gauss"
+    random: float = 0.3
+    gamma: float = 0.0
+    updates: int = 2
+    batch: int = 128
+    memory: int = 200
+
+    def __post_init__(self) -> None:
+        """Raise SettingError for values out of range."""
+        super().__post_init__()
+        check_ranges(self, 1, 1e6, "iterations", "tiers", "batch", "memory")
+        check_range("updates", self.updates, 0, 1e6)
+        check_ranges(self, 0, 1, "gamma", "random")
+        check_choice("noise", self.noise, NOISES)
+
+
+class CIESSOnSVD(Method):
+    """A search of bytes and bits of tiers of items by reinforcement learning that cuts one decomposition."""
+
+    name: ClassVar[str] = "ciess"
+    config: ClassVar[type[CIESSCutConfig]] = CIESSCutConfig
+    backbones: ClassVar[frozenset[str]] = frozenset({"svd"})
+    codes_rows: ClassVar[bool] = True
+
+    def fit(self, job: Job, config: CIESSCutConfig) -> FitResult:
+        """Search bytes and bits, and train the best in full.
+
+        Raises BudgetError if the budget leaves less than a byte or a value a row, DataError if the split holds nothing
+        back, RunError if the run's folder holds another command's search.
+        """
+        # torch comes with the search; methods are listed without it.
+        from edgerec.methods.ciess.cuts import searched
+
+        return searched(job, config)
 
 
 def epochs_of(job: Job, config: CIESSConfig) -> int:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.models import State
 
 Floats = NDArray[np.float32]
 Sizes = NDArray[np.int64]
@@ -33,7 +32,42 @@ class Rules:
         return (quality - self.cost * np.square(share)).astype(np.float32)
 
 
-class Environment:
+class AgentEnvironment:
+    """The states and rewards that agents see, and the reward rules.
+
+    Attributes:
+        popularity: (n,) popularity in 0..1 of the entities of each side.
+        known: (n,) True for entities with a known quality.
+        weights: (n,) number of rows of each entity; None for one.
+        rules: reward rules of each side.
+    """
+
+    def __init__(
+        self,
+        popularity: tuple[Floats, ...],
+        known: tuple[NDArray[np.bool_], ...],
+        d: int,
+        rules: tuple[Rules, ...],
+        *,
+        log: bool = False,
+        weights: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Initialise the environment of sizes 1..d; `log` shows sizes by their logarithm."""
+        self.popularity, self.known, self.weights = popularity, known, weights
+        self._d, self.rules, self._log = d, rules, log
+
+    def states(self, side: int, rows: NDArray[np.int64] | slice, sizes: Sizes, quality: Floats) -> Floats:
+        """Return (b, 3) float32: popularity, size and quality of `rows` of one side, each in -1..1."""
+        share = np.log(sizes) / np.log(max(self._d, 2)) if self._log else sizes / np.float32(self._d)
+        parts = (self.popularity[side][rows], share, quality)
+        return np.stack([2 * part - 1 for part in parts], axis=1).astype(np.float32)
+
+    def reward(self, side: int, quality: Floats, sizes: Sizes) -> Floats:
+        """Return the (b,) rewards of entities of one side for a quality and size."""
+        return self.rules[side].reward(quality, sizes, self._d)
+
+
+class Environment(AgentEnvironment):
     """Users and items of `train`, the full model's metric of them, and the reward rules.
 
     Pairs of arrays have users before items.
@@ -48,10 +82,10 @@ class Environment:
             full: (n_users,) the full model's metric of each user, NaN for users without held-back interactions.
             log: True to show sizes and frequencies by their logarithm.
         """
-        self._train, self._d, self.rules, self._log = train, d, rules, log
+        self._train = train
         self._full = self._both(full)
-        self.popularity = tuple(_scaled(counts, log) for counts in (train.user_counts(), train.item_counts()))
-        self.known = tuple(np.isfinite(side) for side in self._full)
+        popularity = tuple(scaled(counts, log) for counts in (train.user_counts(), train.item_counts()))
+        super().__init__(popularity, tuple(np.isfinite(side) for side in self._full), d, rules, log=log)
 
     def _both(self, users: Floats) -> tuple[Floats, Floats]:
         """Return the metric of users and of items; an item's is the mean over its users in training. NaN if unknown."""
@@ -82,22 +116,12 @@ class Environment:
         parts = [side[known] for side, known in zip(quality, self.known, strict=True)]
         return float(np.concatenate(parts).mean(dtype=np.float64))
 
-    def states(self, side: int, rows: NDArray[np.int64] | slice, sizes: Sizes, quality: Floats) -> Floats:
-        """Return (b, 3) float32: popularity, size and quality of `rows` of one side, each in -1..1."""
-        share = np.log(sizes) / np.log(max(self._d, 2)) if self._log else sizes / np.float32(self._d)
-        parts = (self.popularity[side][rows], share, quality)
-        return np.stack([2 * part - 1 for part in parts], axis=1).astype(np.float32)
 
-    def reward(self, side: int, quality: Floats, sizes: Sizes) -> Floats:
-        """Return the (b,) rewards of entities of one side for a quality and size."""
-        return self.rules[side].reward(quality, sizes, self._d)
-
-
-def _scaled(counts: NDArray[np.int64], log: bool) -> Floats:
+def scaled(counts: NDArray[np.int64] | NDArray[np.float64], log: bool) -> Floats:
     """Return counts scaled to 0..1, from the rarest to the most frequent."""
     seen = np.log1p(counts) if log else counts
-    scaled: Floats = ((seen - seen.min()) / max(float(np.ptp(seen)), 1e-9)).astype(np.float32)
-    return scaled
+    between: Floats = ((seen - seen.min()) / max(float(np.ptp(seen)), 1e-9)).astype(np.float32)
+    return between
 
 
 @dataclass(frozen=True)
@@ -180,20 +204,3 @@ class Replay:
             self._shown[slots, rows],
             self._paid[slots, rows],
         )
-
-    def state(self) -> State:
-        """Return the content of the memory."""
-        return {
-            "sizes": self._sizes.copy(),
-            "shown": self._shown.copy(),
-            "paid": self._paid.copy(),
-            "begins": self._begins.copy(),
-            "pushed": np.array(self.pushed),
-        }
-
-    def restore(self, state: State) -> None:
-        """Continue from `state()` of a memory with the same arguments."""
-        for name, array in (("sizes", self._sizes), ("shown", self._shown), ("paid", self._paid)):
-            array[:] = state[name]
-        self._begins[:] = state["begins"]
-        self.pushed = int(state["pushed"])

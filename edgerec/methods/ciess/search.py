@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import project_sizes
+from edgerec.errors import RunError
 from edgerec.files import check_folder
 from edgerec.methods.base import Job
 from edgerec.methods.ciess.agent import Agent, AgentAction, Exploring
 from edgerec.methods.ciess.config import UNIFORM, CIESSConfig, epochs_of, key_of, search_path, shares_of
 from edgerec.methods.ciess.environment import Environment, Rules
-from edgerec.methods.ciess.visits import SIDES, Candidate, UserItemArrays, Visits, candidates
+from edgerec.methods.ciess.visits import SIDES, Candidate, UserItemArrays, VisitParts, Visits, candidates
 from edgerec.methods.search import Evaluation, SearchHistory, SizeEvaluator, retrained, searched_budget, size_deciles
 from edgerec.models import SizePlan, join_states, state_of_part
 from edgerec.training import Checkpoint, FitResult, Snapshot, Step
@@ -31,6 +32,9 @@ _TILT_STD, _BALANCE_STD = 2.0, 0.25
 ratio of the mean user size to the mean item size."""
 QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
+_NETWORKS_EVERY = 20
+"""Number of visits after which the agents' networks are stored again; a resumed search learns from the later ones."""
+
 OnEntry = Callable[[dict[str, Any]], None]
 """Called with an entry of the history."""
 
@@ -41,10 +45,8 @@ class Explorer:
     def __init__(self, job: Job, evaluator: SizeEvaluator, config: CIESSConfig, checkpoint: Checkpoint | None) -> None:
         self._job, self._evaluator, self._config, self._checkpoint = job, evaluator, config, checkpoint
         self._shares = shares_of(job, config)
-        found = checkpoint.load() if checkpoint else None
-        state = found.trainer if found else {}
         full = evaluator.full()
-        self.visits = Visits.from_state(state_of_part(state, "visits")) if state else Visits(job.d, full.users)
+        self.visits = Visits(job.d, full.users)
         rules = Rules(
             1.0 if config.cost is None else config.cost, ratio=config.ratio, zero_based_cost=config.zero_based_cost
         )
@@ -70,9 +72,10 @@ class Explorer:
             )
             for side in range(len(SIDES))
         ]
-        if state:
-            for side, agent in zip(SIDES, self._agents, strict=True):
-                agent.restore(state_of_part(state, side))
+        self._parts_of_visits = VisitParts(checkpoint.folder) if checkpoint else None
+        self._stored = 0
+        if checkpoint is not None:
+            self._resume(checkpoint)
 
     @property
     def _strict(self) -> bool:
@@ -121,23 +124,30 @@ class Explorer:
         answers = self._evaluator.evaluate(plans)
         seconds = (time.monotonic() - begun) / len(plans)
         for lane, (plan, sides, evaluation) in enumerate(zip(plans, chosen, answers, strict=True)):
-            whole, shown, paid = (
-                environment.quality(evals)
-                for environment, evals in zip(
-                    (self._whole, self._shown, self._paid), evaluation.evals[self._parts], strict=True
-                )
-            )
-            sizes = _pair([own for own in (plan.users, plan.items) if own is not None])
-            for agent, *visit in zip(self._agents, sizes, shown, paid, strict=True):
-                agent.replay.push(*visit, begins=iteration == 0)
+            whole = self._whole.quality(evaluation.evals[self._parts[0]])
             mean = self._whole.mean_quality(whole)
             entry = entry_of(self._job, plan, evaluation, self.visits.full, mean)
             entry |= {"iteration": first + lane, "episode": episodes[lane], "seconds": round(seconds, 3)}
             entry |= {"strategy": "walk" if self._config.walk else "noise"}
             entry["action"]["cost"] = [rule.cost for rule in self._paid.rules]
+            sizes = _pair([own for own in (plan.users, plan.items) if own is not None])
             self.visits.add(sizes, _pair([choice.proposed for choice in sides]), mean, entry)
+            self._remember(sizes, evaluation, begins=iteration == 0)
+        self._learn(first)
+
+    def _remember(self, sizes: UserItemArrays, evaluation: Evaluation, *, begins: bool) -> None:
+        """Push a visit into the replay memories."""
+        shown, paid = (
+            environment.quality(evals)
+            for environment, evals in zip((self._shown, self._paid), evaluation.evals[self._parts[1:]], strict=True)
+        )
+        for agent, *visit in zip(self._agents, sizes, shown, paid, strict=True):
+            agent.replay.push(*visit, begins=begins)
+
+    def _learn(self, first: int) -> None:
+        """Make the steps after the visits of all lanes, of which `first` is the first."""
         for agent in self._agents:
-            agent.learn(self._config.updates * len(plans), self._config.batch, first)
+            agent.learn(self._config.updates * self._config.parallel_episodes, self._config.batch, first)
 
     def _shared_noise(self, visit: int) -> tuple[float, float, float]:
         """Draw the shared noise: the log ratio of user to item sizes, and both tilts; zeros if there is none."""
@@ -189,11 +199,46 @@ class Explorer:
         self._paid.rules = rules[0], rules[1]
 
     def _save(self) -> None:
-        if self._checkpoint is None:
+        """Append the last visits; store the networks, whose size is that of many visits, now and then."""
+        if self._checkpoint is None or self._parts_of_visits is None:
             return
-        parts = {"visits": self.visits.state()}
-        parts |= {side: agent.state() for side, agent in zip(SIDES, self._agents, strict=True)}
-        self._checkpoint.save(Snapshot({}, join_states(parts)))
+        self._parts_of_visits.append(self.visits, len(self.visits) - self._config.parallel_episodes)
+        if len(self.visits) - self._stored >= _NETWORKS_EVERY:
+            self._stored = len(self.visits)
+            networks = {side: agent.state() for side, agent in zip(SIDES, self._agents, strict=True)}
+            self._checkpoint.save(Snapshot({"visits": self._stored}, join_states(networks)))
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Read the visits and the networks, and learn again from visits after the networks were stored.
+
+        Raises RunError if a file is damaged, of another command or of an older version; StorageError.
+        """
+        found = checkpoint.load()
+        if found is not None and "visits" not in found.loop:
+            raise RunError(f"{checkpoint.path} was written by an older EdgeRec; train again with --overwrite")
+        VisitParts(checkpoint.folder).load(self.visits)
+        lanes, memory = self._config.parallel_episodes, self._config.memory
+        if found is not None:
+            self._stored = int(found.loop["visits"])
+            for side, agent in zip(SIDES, self._agents, strict=True):
+                agent.restore(state_of_part(found.trainer, side))
+        if self._stored > len(self.visits):
+            raise RunError(f"{checkpoint.folder} misses visits of the search; train again with --overwrite")
+        first = max(self._stored - memory - lanes, 0)
+        for agent in self._agents:
+            agent.replay.pushed = first
+        known = self.visits.sizes[first:]
+        plans = [SizePlan(self._job.d, *(side.astype(np.int64) for side in pair)) for pair in known]
+        # They are stored, so that nothing is trained.
+        answers = self._evaluator.evaluate(plans)
+        for number, (pair, evaluation) in enumerate(zip(known, answers, strict=True), first):
+            group = number // lanes
+            self._remember(pair, evaluation, begins=group % self._config.iterations == 0)
+            if number >= self._stored and number % lanes == lanes - 1:
+                costs = self.visits.entries[number]["action"]["cost"]
+                rules = [replace(rule, cost=cost) for rule, cost in zip(self._paid.rules, costs, strict=True)]
+                self._paid.rules = rules[0], rules[1]
+                self._learn(number - lanes + 1)
 
 
 def entry_of(

@@ -22,6 +22,8 @@ from edgerec.tables import load_arrays
 
 FORMAT, VERSION = "edgerec.visits", 1
 SIDES = ("users", "items")
+_PART = "visits"
+"""Beginning of the names of the files of a search in progress."""
 
 UserItemArrays = tuple[NDArray[Any], NDArray[Any]]
 """An array of the users and one of the items."""
@@ -65,6 +67,19 @@ class Visits:
         self.proposed.append((proposed[0].astype(np.float16), proposed[1].astype(np.float16)))
         self.quality.append(quality)
         self.entries.append(entry)
+
+    def since(self, first: int) -> Visits:
+        """Return the visits from number `first` on, without the full model's metric."""
+        return Visits(
+            self.d, self.full[:0], self.sizes[first:], self.proposed[first:], self.quality[first:], self.entries[first:]
+        )
+
+    def extend(self, other: Visits) -> None:
+        """Append the visits of another search of the same rows."""
+        self.sizes += other.sizes
+        self.proposed += other.proposed
+        self.quality += other.quality
+        self.entries += other.entries
 
     def densities(self) -> NDArray[np.float64]:
         """Return (visits,) densities: the values of each visit over those of full rows."""
@@ -110,6 +125,33 @@ class Visits:
             return cls.from_state(arrays)
         except (TableError, KeyError, ValueError, TypeError) as error:
             raise RunError(f"{path} is damaged ({error}); delete it") from error
+
+
+class VisitParts:
+    """The visits of a search in progress: a file for each iteration, so that its time does not grow with the search."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, visits: Visits) -> None:
+        """Append all stored visits to `visits`, which has none. Raises RunError if a file is damaged; StorageError."""
+        for path in sorted(self._folder.glob(f"{_PART}-*.npz")):
+            try:
+                part = Visits.from_state(load_arrays(path))
+                if path != self._path(len(visits)):
+                    raise ValueError("visits before it are missing")
+            except (TableError, KeyError, ValueError, TypeError) as error:
+                raise RunError(f"{path} is damaged ({error}); train again with --overwrite") from error
+            visits.extend(part)
+
+    def append(self, visits: Visits, first: int) -> None:
+        """Store the visits from number `first` on. Raises StorageError."""
+        with atomic_write(self._path(first)) as stream:
+            arrays: dict[str, Any] = {**visits.since(first).state()}
+            np.savez(stream, **arrays)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{_PART}-{number:06}.npz"
 
 
 def _sum(pair: UserItemArrays) -> int:

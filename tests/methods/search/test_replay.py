@@ -69,15 +69,16 @@ def test_the_last_visit_is_that_of_its_lane() -> None:
         assert np.allclose(quality, sizes / 100)
 
 
-def test_it_is_restored_to_the_bit() -> None:
-    replay = filled(4, 2, iterations=5)
-    again = Replay(N, D, 4, np.ones(N, np.bool_), 2)
-    again.restore(replay.state())
-    for memory in (replay, again):
-        memory.push(size(0, 5), *np.ones((2, N), np.float32), begins=True)
-    one, other = (memory.draw(300, np.random.default_rng(3)) for memory in (replay, again))
+def test_it_follows_from_the_last_visits_alone() -> None:
+    whole, again = (Replay(N, D, 4, np.ones(N, np.bool_), 2) for _ in range(2))
+    again.pushed = 13 - 6
+    for number in range(13):
+        for memory in (whole, again) if number >= again.pushed else (whole,):
+            memory.push(size(number % 2, number // 2), *np.full((2, N), number, np.float32), begins=number % 5 == 0)
+    one, other = (memory.draw(300, np.random.default_rng(3)) for memory in (whole, again))
     assert all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("rows", "sizes_before", "sizes", "paid")
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("rows", "sizes_before", "sizes", "shown_before", "shown", "paid")
     )
 
 
