@@ -49,7 +49,7 @@ class Ranks:
         return array
 
     def exchange(self, parts: Sequence[Array]) -> list[Array]:
-        """Send `parts[r]` (n,) to each rank r; return what each rank sent to this one."""
+        """Send `parts[r]` (n, ...) to each rank r; return what each rank sent to this one."""
         return list(parts)
 
     def wait(self) -> None:

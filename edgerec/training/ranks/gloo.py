@@ -116,9 +116,10 @@ class GlooRanks(Ranks):
 
     def exchange(self, parts: Sequence[Array]) -> list[Array]:
         sizes = [len(part) for part in parts]
-        every = self.gather(np.array([sizes], np.int64))  # (from, to)
-        mine = every[:, self.rank].tolist()
-        result = np.empty(sum(mine), parts[0].dtype)
+        every = np.zeros((self.count, self.count), np.int64)  # (from, to)
+        every[self.rank] = sizes
+        mine = self.sum(every)[:, self.rank].tolist()
+        result = np.empty((sum(mine), *parts[0].shape[1:]), parts[0].dtype)
         given = np.concatenate(parts)
         self._guarded(lambda: self._to.all_to_all_single(self._tensor(result), self._tensor(given), mine, sizes))
         return np.split(result, np.cumsum(mine)[:-1])  # type: ignore[return-value]
