@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 else:
     torch = require("torch", "train")
 
+Numbers = NDArray[np.int32]
 Rows = TypeVar("Rows", "torch.Tensor", NDArray[Any])
 
 _DRAWN_AT_ONCE = 1 << 16
@@ -50,10 +51,11 @@ class SharedRows:
             return own if own.is_leaf else own.detach().requires_grad_()
         if self._table is None:
             self._table = torch.zeros(self._parts[-1].stop, own.shape[1])
-        rows, requested = self._requests(*needed)
+        mine, theirs = self._requests(*needed)
         values = own.detach().numpy()
-        found = self._ranks.exchange([values[some - self._own.start] for some in requested])
-        self._table[rows] = torch.from_numpy(np.concatenate(found))
+        answers = [values[rows - self._own.start] for rows in theirs]
+        found = self._ranks.exchange(answers, [len(rows) for rows in mine])
+        self._table[np.concatenate(mine)] = torch.from_numpy(np.concatenate(found))
         return self._table.detach().requires_grad_()
 
     def fetch_all(self, own: torch.Tensor) -> torch.Tensor:
@@ -64,32 +66,29 @@ class SharedRows:
         """Return the rank's rows (k, d) of the sum of the ranks' values (n_items, d), zero but for touched rows."""
         if self._ranks.count == 1:
             return values
-        rows, requested = self._requests(*touched)
+        mine, theirs = self._requests(*touched)
         given = values.numpy()
-        found = self._ranks.exchange([given[part] for part in self._split(rows)])
+        found = self._ranks.exchange([given[rows] for rows in mine], [len(rows) for rows in theirs])
         total = np.zeros_like(given[self._own])
-        for some, part in zip(requested, found, strict=True):
-            total[some - self._own.start] += part
+        for rows, part in zip(theirs, found, strict=True):
+            total[rows - self._own.start] += part
         return torch.from_numpy(total)
 
     def sum_all(self, values: torch.Tensor) -> torch.Tensor:
         """Return the rank's rows (k, d) of the sum of the ranks' values (n_items, d), all of which are sent."""
         given = values.numpy()
-        found = self._ranks.exchange([given[part] for part in self._parts])
+        n = self._own.stop - self._own.start
+        found = self._ranks.exchange([given[part] for part in self._parts], [n] * self._ranks.count)
         return torch.from_numpy(np.sum(found, axis=0))
 
-    def _requests(self, *needed: torch.Tensor) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
-        """Return the needed rows, ascending, and the own rows that each rank needs."""
+    def _requests(self, *needed: torch.Tensor) -> tuple[list[Numbers], list[Numbers]]:
+        """Return the needed rows of each rank, ascending, and the own rows that each rank needs."""
         marks = np.zeros(self._parts[-1].stop, np.bool_)
-        for some in needed:
-            marks[some.numpy()] = True
-        rows = np.flatnonzero(marks)
-        self.moved += len(rows) - int(marks[self._own].sum())
-        return rows, self._ranks.exchange([part.astype(np.int32) for part in self._split(rows)])
-
-    def _split(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return ascending rows (n,) by the rank that owns them."""
-        return np.split(rows, np.searchsorted(rows, [part.start for part in self._parts[1:]]))
+        for rows in needed:
+            marks[rows.numpy()] = True
+        mine = [(np.flatnonzero(marks[part]) + part.start).astype(np.int32) for part in self._parts]
+        self.moved += sum(len(rows) for rows in mine) - len(mine[self._ranks.rank])
+        return mine, self._ranks.exchange(mine)
 
 
 def within(rows: Rows, own: slice) -> Rows:

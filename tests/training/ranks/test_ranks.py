@@ -24,7 +24,7 @@ from edgerec.ranks import ALONE, Ranks, balanced
 from edgerec.request import TrainRequest, check_ranks
 from edgerec.runtime import Recommender
 from edgerec.training import Run
-from edgerec.training.ranks.traffic import ials_bytes, svd_bytes
+from edgerec.training.ranks.traffic import ials_bytes, lae_bytes, lightgcn_bytes, mf_bytes, svd_bytes
 from edgerec_export import export, from_run
 from tests.training.ranks import worker
 
@@ -33,6 +33,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 MOST_SECONDS = 180
 PACKET = 1.04
 """Headers and acknowledgements of lo, whose packets have up to 64 KiB; waiting costs some for each rank, too."""
+MESSAGE = 500
+"""Headers of a message, which gloo announces, and acknowledgements: they count in steps that send little."""
 TWO_NETWORKS = """
 set -e
 ip link set lo up
@@ -66,27 +68,47 @@ def ranks_of(command: list[str], **environment: str) -> subprocess.CompletedProc
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=MOST_SECONDS, cwd=ROOT)
 
 
+@pytest.fixture(scope="module")
+def one() -> dict[str, Any]:
+    """The result of one process."""
+    return worker.trained(ALONE)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_train_what_one_process_trains_and_send_what_the_model_says(
-    count: int, own_network: list[str], tmp_path: Path
+    count: int, own_network: list[str], one: dict[str, Any], tmp_path: Path
 ) -> None:
     launch = f"exec {' '.join(TORCHRUN)} --standalone --nproc-per-node {count} -m tests.training.ranks.worker"
     done = ranks_of([*own_network, f"ip link set lo up; {launch} {tmp_path}/out.npz"], GLOO_SOCKET_IFNAME="lo")
     assert done.returncode == 0, done.stderr
-    several, one = dict(np.load(tmp_path / "out.npz")), worker.trained(ALONE)
-    n_users, n_items = worker.data().train.shape
-    expected = {
-        "svd": svd_bytes(n_items, worker.D, count),
-        "ials": ials_bytes(n_users, n_items, worker.D, count),
-        "ials from noise": ials_bytes(n_users, n_items, worker.D, count),
-    }
-    for name, model in expected.items():
-        scores = [found[f"{name} users"] @ found[f"{name} items"].T for found in (one, several)]
-        assert np.abs(scores[0] - scores[1]).max() <= 1e-4 * np.abs(scores[0]).max(), name
-        assert model <= several[f"{name} bytes"] <= PACKET * model + 50_000 * count, (name, model)
+    several = dict(np.load(tmp_path / "out.npz"))
+    for name, (model, steps) in _sent(count, several).items():
+        for users in ("users", "encoded") if name not in worker.SIZED else ("encoded",):  # users of codes are int8
+            scores = [found[f"{name} {users}"] @ found[f"{name} items"].T for found in (one, several)]
+            assert np.abs(scores[0] - scores[1]).max() <= 2e-4 * np.abs(scores[0]).max(), (name, users)
+        headers = 50_000 * count + MESSAGE * 15 * steps * count * (count - 1)  # a sum takes 2 N (N - 1) messages
+        assert model <= several[f"{name} bytes"] <= PACKET * model + headers, (name, model)
         for metric in ("ndcg@20", "ndcg@20_margin", "recall@5", "coverage@20", "popularity@10"):
             assert several[f"{name} {metric}"] == pytest.approx(one[f"{name} {metric}"], rel=5e-3), metric
+
+
+def _sent(count: int, found: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """The bytes of an epoch by the model, and its steps if they send little each."""
+    (n_users, n_items), d = worker.data().train.shape, worker.D
+    moved = {name: int(found[f"{name} moved"]) for name in worker.FORMS}
+    graph = n_users, n_items, d, 3, 8, count
+    return {
+        "svd": (svd_bytes(n_items, d, count), 0),
+        "ials": (ials_bytes(n_users, n_items, d, count), 0),
+        "ials from noise": (ials_bytes(n_users, n_items, d, count), 0),
+        "lae": (lae_bytes(moved["lae"], 24, d, count), 24),
+        "lae in codes": (lae_bytes(moved["lae in codes"], 6, d, count, coded=True), 6),
+        "lae solved": (ials_bytes(n_users, n_items, d, count, weighted=True), 0),
+        "lightgcn": (lightgcn_bytes(*graph), 0),
+        "lightgcn by bpr": (lightgcn_bytes(*graph, measured=True), 0),
+        "mf": (mf_bytes(moved["mf"], 64, d, count), 64),
+    }
 
 
 @pytest.mark.slow
@@ -150,8 +172,10 @@ def test_too_many_processes_and_what_trains_in_one_are_refused() -> None:
 
     with pytest.raises(DataError, match="3 processes are too many for 2 users"):
         parts_of_rank(split(synthetic(n_users=2, n_items=100, n=60, seed=0), "random:50/25/25"), Three())
-    with pytest.raises(UnsupportedError, match="several train: svd, ials"):
-        check_ranks(TrainRequest.make("mf"), Three())
+    with pytest.raises(UnsupportedError, match="several train: svd, ials, lae, lightgcn, mf"):
+        check_ranks(TrainRequest.make("ngcf"), Three())
+    with pytest.raises(UnsupportedError, match="leave --device out"):
+        check_ranks(TrainRequest.make("mf", device="cuda"), Three())
     with pytest.raises(UnsupportedError, match="several train: dense, uniform"):
         check_ranks(TrainRequest.make("ials", "magnitude", budget="10%"), Three())
 

@@ -1,4 +1,4 @@
-"""One of several ranks of a test: trains svd and ials, and counts what the ranks send in a network of their own.
+"""One of several ranks of a test: trains backbones, and counts what the ranks send in a network of their own.
 
 usage, inside a network namespace whose one device is lo: torchrun ... -m tests.training.ranks.worker OUT.npz
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgerec.data import Split, split, synthetic
+from edgerec.data import Interactions, Split, split, synthetic
 from edgerec.data.ranked import parts_of_rank
 from edgerec.models import SizePlan, Trainer, backbone
 from edgerec.ranks import ALONE, Ranks
@@ -19,7 +19,20 @@ from edgerec.training import FitOptions, validate
 from edgerec.training.ranks.gloo import joined
 
 D, EPOCHS = 16, 3
-STARTS: dict[str, Any] = {"svd": "svd", "ials": "svd", "ials from noise": "normal"}
+FORMS: dict[str, dict[str, Any]] = {
+    "svd": {},
+    "ials": {},
+    "ials from noise": {"start": "normal"},
+    "lae": {"bits": 32},
+    "lae in codes": {"bits": 4, "users": 1024},
+    "lae solved": {"encoder": "least_squares", "bits": 4, "item_exponent": 0.5, "user_exponent": 0.5},
+    "lightgcn": {},
+    "lightgcn by bpr": {"loss": "bpr", "mask_at": "ego", "start": "normal"},
+    "mf": {},
+}
+"""Settings of what is trained; the first word is the backbone."""
+SIZED = ("lae in codes", "lae solved", "lightgcn by bpr")
+"""Those with rows of several sizes."""
 
 
 def data() -> Split:
@@ -30,20 +43,38 @@ def trained(ranks: Ranks) -> dict[str, Any]:
     """The vectors, the validation metrics and the bytes sent in the last epoch of each backbone."""
     whole, found = data(), dict[str, Any]()
     parts = whole if ranks is ALONE else parts_of_rank(whole, ranks)
-    for name, start in STARTS.items():
+    for name, settings in FORMS.items():
         model = backbone(name.split()[0])
-        config = model.config(**({} if name == "svd" else {"start": start}))
-        trainer = model.trainer(parts.train, SizePlan(D), config, seed=0, threads=1)
+        config = model.closed(model.config(**settings))
+        trainer = model.trainer(parts.train, _sizes(name, parts.train), config, seed=0, threads=1)
         if name != "svd":
             trainer.epoch()
+        moved = _moved(trainer)
         found[f"{name} bytes"] = _sent_in_epoch(trainer, ranks)
+        found[f"{name} moved"] = ranks.total(_moved(trainer) - moved)
         for _ in range(EPOCHS - 2 if name != "svd" else 0):
             trainer.epoch()
         vectors = trainer.vectors()
         metrics = validate(parts, vectors, FitOptions(sample_users=300))
         found |= {f"{name} {metric}": value for metric, value in metrics.items()}
+        encoded = model.encode(vectors, parts.train, config, threads=1)
+        assert encoded is not None
         found |= {f"{name} users": ranks.collect(vectors.users), f"{name} items": vectors.items}
+        found[f"{name} encoded"] = ranks.collect(encoded.users)
     return found
+
+
+def _sizes(name: str, train: Interactions) -> SizePlan:
+    """Rows of 1 to D values, by their number; of users as well if they have a table."""
+    if name not in SIZED:
+        return SizePlan(D)
+    users = np.arange(train.all_users)[train.own_users] % D + 1
+    return SizePlan(D, users if backbone(name.split()[0]).user_table else None, np.arange(train.n_items) % D + 1)
+
+
+def _moved(trainer: Trainer) -> int:
+    """The rows of items that the rank has moved so far, in trainers that fetch single ones."""
+    return int(getattr(getattr(trainer, "_shared", None), "moved", 0))
 
 
 def _sent_in_epoch(trainer: Trainer, ranks: Ranks) -> int:
