@@ -34,8 +34,6 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 MOST_SECONDS = 400
 PACKET = 1.04
 """Headers and acknowledgements of lo, whose packets have up to 64 KiB; waiting costs some for each rank, too."""
-_ROUNDED = 1e-2
-"""Difference of scores if a value of a user of int8 is rounded up, and not down."""
 MESSAGE = 500
 """Headers of a message, which gloo announces, and acknowledgements: they count in steps that send little."""
 TWO_NETWORKS = """
@@ -94,12 +92,11 @@ def test_ranks_train_what_one_process_trains_and_send_what_the_model_says(
     assert done.returncode == 0, done.stderr
     several = dict(np.load(tmp_path / "out.npz"))
     for name, (model, steps) in _sent(count, several).items():
-        most = 1e-4 if name.startswith(("svd", "ials")) else 5e-4  # steps of Adam enlarge the rounding of sums
+        most = _most(name)
         found = [(result[f"{name} encoded"], result[f"{name} items"]) for result in (one, several)]
         assert _largest(*found) <= most, name
-        if name not in worker.SIZED:  # users of codes are rounded to int8
-            found = [(result[f"{name} users"], result[f"{name} items"]) for result in (one, several)]
-            assert _largest(*found) <= most, name
+        found = [(result[f"{name} users"], result[f"{name} items"]) for result in (one, several)]
+        assert _largest(*found) <= most, name
         headers = 50_000 * count + MESSAGE * 15 * steps * count * (count - 1)  # a sum takes 2 N (N - 1) messages
         assert model <= several[f"{name} bytes"] <= PACKET * model + headers, (name, model)
         for metric in ("ndcg@20", "ndcg@20_margin", "recall@5", "coverage@20", "popularity@10"):
@@ -111,7 +108,14 @@ def test_ranks_train_what_one_process_trains_and_send_what_the_model_says(
             (again.users, again.items),
             (several[f"{name} later users"], several[f"{name} later items"]),
         ):
-            assert _largest(undisturbed, (users, items)) <= _ROUNDED, name
+            assert _largest(undisturbed, (users, items)) <= _most(name), name
+
+
+def _most(name: str) -> float:
+    """The largest difference of a score from that of one process, relative to the largest score."""
+    if name in ("lae in codes", "lae solved"):
+        return 5e-2  # a value in the middle of two codes is rounded up or down
+    return 1e-4 if name.startswith(("svd", "ials")) else 5e-4  # steps of Adam enlarge the rounding of sums
 
 
 def _sent(count: int, found: dict[str, Any]) -> dict[str, tuple[int, int]]:
