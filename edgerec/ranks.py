@@ -48,8 +48,8 @@ class Ranks:
         """Return the array of rank 0; those of the others have the same shape."""
         return array
 
-    def exchange(self, parts: Sequence[Array]) -> list[Array]:
-        """Send `parts[r]` (n,) to each rank r; return what each rank sent to this one."""
+    def exchange(self, parts: Sequence[Array], lengths: Sequence[int] | None = None) -> list[Array]:
+        """Send `parts[r]` (n, ...) to each rank r; return what each rank sent to this one, of `lengths` if known."""
         return list(parts)
 
     def wait(self) -> None:

@@ -115,17 +115,19 @@ def check_workers(request: TrainRequest, workers: Workers) -> None:
         )
 
 
-RANKED = (("svd", "ials"), ("dense", "uniform", "random", "popularity"))
+RANKED = (("svd", "ials", "lae", "lightgcn", "mf"), ("dense", "uniform", "random", "popularity"))
 """Backbones and methods that train in several processes."""
 
 
 def check_ranks(request: TrainRequest, ranks: Ranks) -> None:
-    """Raise UnsupportedError if several processes are to train a backbone or a method that trains in one only."""
+    """Raise UnsupportedError if several processes are to train what trains in one only, or on another device."""
     for what, name, known in zip(
         ("backbone", "method"), (request.backbone.name, request.method.name), RANKED, strict=True
     ):
         if ranks.count > 1 and name not in known:
             raise UnsupportedError(f"the {what} {name} trains in one process; several train: {', '.join(known)}")
+    if ranks.count > 1 and request.options.device != "cpu":
+        raise UnsupportedError("several processes train on the CPU; leave --device out, or train in one process")
 
 
 def check_numbers(precision: str, dimensions: int, seed: int) -> None:

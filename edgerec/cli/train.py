@@ -54,8 +54,8 @@ PHASES = {
     type=click.IntRange(1),
     metavar="N",
     show_default="this one",
-    help="Train svd or ials in N processes of this machine, each with a part of the users; 'torchrun ... -m edgerec "
-    "train' does so on several machines.",
+    help="Train svd, ials, lae, lightgcn or mf in N processes of this machine, each with a part of the users; "
+    "'torchrun ... -m edgerec train' does so on several machines.",
 )
 @option("--resume", is_flag=True, help="Continue from the last checkpoint in the folder, to the same result.")
 @option(

@@ -179,6 +179,10 @@ class Interactions:
         """Return (n_users,) numbers of interactions."""
         return np.diff(self.indptr)
 
+    def all_user_counts(self) -> NDArray[np.int64]:
+        """Return (all_users,) numbers of interactions of the users of all ranks; every rank calls this."""
+        return self.user_counts()
+
     def item_counts(self) -> NDArray[np.int64]:
         """Return (n_items,) numbers of interactions."""
         counts = np.zeros(self.n_items, np.int64)

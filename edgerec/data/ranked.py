@@ -52,6 +52,9 @@ class RankInteractions(Interactions):
     def own_users(self) -> slice:
         return slice(self.first_user, self.first_user + self.n_users)
 
+    def all_user_counts(self) -> NDArray[np.int64]:
+        return self.ranks.gather(self.user_counts())
+
     def item_counts(self) -> NDArray[np.int64]:
         return self.counts
 

@@ -113,6 +113,11 @@ class Vectors:
         users = self.encoder.users(history, self.items)
         return replace(self, users=users if self.codes is None else in_int8(users))
 
+    def of_users(self, rows: slice) -> Vectors:
+        """Return the vectors of some users and of all items."""
+        whole = None if self.untruncated is None else self.untruncated.of_users(rows)
+        return replace(self, users=self.users[rows], untruncated=whole)
+
     def arrays(self) -> State:
         """Return all arrays by name, as `from_arrays` takes them."""
         arrays: State = {"users": self.users, "items": self.items}
@@ -184,7 +189,11 @@ class Trainer(Protocol):
         ...
 
     def state(self) -> State:
-        """Return the state from which `restore` continues to the same result to the bit."""
+        """Return the state from which `restore` continues to the same result to the bit.
+
+        Of several ranks tables, arrays of two dimensions, have the rank's rows, and are restored with those of all
+        ranks, joined in their order; other arrays are the same on all ranks.
+        """
         ...
 
     def restore(self, state: State) -> None:

@@ -14,6 +14,7 @@ from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.row_solver import Penalties, RowSolver, ridge, weights_by_count
+from edgerec.ranks import Ranks
 from edgerec.tables.codes import in_int8
 
 _FIRST_PASSES = 2
@@ -24,7 +25,8 @@ Floats = NDArray[np.float32]
 
 def first_tables(train: Interactions, d: int, seed: int) -> State:
     """Return the users from which the first solve of items starts: of the SVD of iALS."""
-    u, s, _ = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, np.random.default_rng(seed))
+    scaled = scaled_matrix(train, DEFAULT_A, DEFAULT_B)
+    u, s, _ = truncated_svd(scaled, d, np.random.default_rng(seed), ranks=train.ranks)
     return {"users": u * np.sqrt(s)}
 
 
@@ -50,14 +52,16 @@ class CodedIALSTrainer:
         """Start a fit; items have codes of `bits` bits, or None for floats. The exponents are those of `IALSConfig`."""
         self._train, self._seed, self._threads = train, seed, threads
         self._encoder = LeastSquaresEncoder(alpha, reg)
-        self._own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
-        self._quantizer = None if bits is None else Quantizer(self._own, sizes.d, bits)
-        columns = train.matrix().T.tocsr()
-        self._columns = (columns.indptr, columns.indices)
-        self._penalties = Penalties.by_count(np.diff(columns.indptr), item_exponent)
-        self._weights = weights_by_count(train.user_counts(), user_exponent)
+        self._sizes = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
+        own = self._sizes[train.own_items]
+        self._quantizer = None if bits is None else Quantizer(own, sizes.d, bits, train.ranks)
+        columns = train.by_item()
+        self._columns = (columns.indptr, columns.indices, columns.shape[1])
+        self._penalties = Penalties.by_count(np.diff(columns.indptr), item_exponent, train.ranks)
+        self._weights = weights_by_count(train.user_counts(), user_exponent, train.ranks)
         self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d)
-        self._item_solver = RowSolver(*self._columns, train.n_users, sizes.d, sizes.items, self._penalties)
+        of_items = None if sizes.items is None else own
+        self._item_solver = RowSolver(*self._columns, sizes.d, of_items, self._penalties)
         self._start: Callable[[], State] = partial(first_tables, train, sizes.d, seed)
         self._items: Floats | None = None
         self._users: Floats | None = None
@@ -66,43 +70,50 @@ class CodedIALSTrainer:
         self._start = start
 
     def _latent(self) -> Floats:
-        """Return the items before rounding; the first ones are computed here."""
+        """Return the rank's items before rounding; the first ones are computed here."""
         if self._items is None:
             users = self._start()["users"]
-            solver = RowSolver(*self._columns, self._train.n_users, users.shape[1], penalties=self._penalties)
+            solver = RowSolver(*self._columns, users.shape[1], penalties=self._penalties)
             for number in range(_FIRST_PASSES):
                 items = self._solve_items(solver, users)
                 if number + 1 < _FIRST_PASSES:
                     users, _ = self._solve_users(items)
-            self._items = rotated(cut(items, self._own), self._own, np.random.default_rng(self._seed))
+            own = cut(items, self._sizes[self._train.own_items])
+            self._items = rotated(own, self._sizes, np.random.default_rng(self._seed))
         return self._items
 
     def _solve_users(self, items: Floats) -> tuple[Floats, float]:
-        return self._user_solver.solve(items, self._encoder.alpha, self._encoder.reg, self._threads)
+        return self._user_solver.solve(items, *self._how)
 
     def _solve_items(self, solver: RowSolver, users: Floats) -> Floats:
-        alpha, reg = self._encoder.alpha, self._encoder.reg
-        return solver.solve(users, alpha, reg, self._threads, weights=self._weights)[0]
+        return solver.solve(users, *self._how, self._weights)[0]
+
+    @property
+    def _how(self) -> tuple[float, float, int | None, Ranks]:
+        return self._encoder.alpha, self._encoder.reg, self._threads, self._train.ranks
 
     def _stored(self) -> Floats:
-        """Return the items as bundles store them."""
+        """Return the rank's items as bundles store them."""
         return self._latent() if self._quantizer is None else self._quantizer.codes(self._latent())[0]
 
     def epoch(self) -> dict[str, float]:
         """Solve the items, round them, solve the users. `loss`: the objective summed over all cells, by interaction."""
-        alpha, reg = self._encoder.alpha, self._encoder.reg
+        alpha, reg, _, ranks = self._how
         users = self._solve_users(self._stored())[0] if self._users is None else self._users
         self._items = self._solve_items(self._item_solver, users)
         items = self._stored()
         self._users, fit = self._solve_users(items)
-        return {"loss": 1 + alpha + (reg * ridge(items, self._penalties) - fit) / len(self._train)}
+        penalty = reg * ridge(items, self._penalties)
+        return {"loss": 1 + alpha + ranks.total(penalty - fit) / ranks.total(len(self._train))}
 
     def vectors(self) -> Vectors:
         items, codes = self._latent().copy(), None
-        if self._quantizer is not None:
-            items, codes = self._quantizer.codes(items)
         if self._users is None:
-            self._users, _ = self._solve_users(items)
+            self._users, _ = self._solve_users(self._stored())
+        if self._quantizer is None:
+            items = self._train.ranks.gather(items)
+        else:
+            items, codes = self._quantizer.all_codes(items)
         users = self._users.copy() if codes is None else in_int8(self._users)
         return Vectors(users, items, self._encoder, codes)
 
@@ -110,4 +121,4 @@ class CodedIALSTrainer:
         return {"items": self._latent().copy()}
 
     def restore(self, state: State) -> None:
-        self._items, self._users = state["items"].copy(), None
+        self._items, self._users = state["items"][self._train.own_items].copy(), None

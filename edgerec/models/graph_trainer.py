@@ -23,7 +23,9 @@ from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.shared_rows import Rows, SharedRows, drawn_rows
 from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
+from edgerec.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -35,6 +37,8 @@ else:
 
 _BLOCKS_A_THREAD = 4
 """Blocks a thread. With one, a delayed thread delays all: 24 ms a product of Gowalla's graph, and 18 ms with 4."""
+_ITEMS = "items."
+"""Prefix of the names of items' rows in the states of several ranks."""
 _CHOICES = {"loss": ("softmax", "bpr"), "mask_at": ("output", "ego"), "start": ("svd", "normal")}
 
 
@@ -111,13 +115,26 @@ def normalised_adjacency(train: Interactions) -> scipy.sparse.csr_array[Any, Any
 class Propagation:
     """The map E -> (E + A E + ... + A^L E) / (L + 1) for a symmetric sparse A: LightGCN's layers with equal weights.
 
+    Each of several ranks has the rows of its users and of all items, and the edges between them: a product gives its
+    users, and a part of the items, which is summed.
+
     Threads share a product by blocks of rows with about equally many non-zeros; scipy releases the GIL. One thread sums
     a row in a fixed order, so that the bits do not depend on the number of threads.
     """
 
-    def __init__(self, graph: scipy.sparse.csr_array[Any, Any], layers: int, threads: int | None = None) -> None:
-        """Split `graph` (n, n), which must be symmetric, for at most `threads` threads; None for one a core."""
-        self._layers = layers
+    def __init__(
+        self,
+        graph: scipy.sparse.csr_array[Any, Any],
+        layers: int,
+        threads: int | None = None,
+        ranks: Ranks = ALONE,
+        n_users: int = 0,
+    ) -> None:
+        """Split `graph` (n, n), which must be symmetric, for at most `threads` threads; None for one a core.
+
+        `n_users` is the number of the users of this one of several ranks.
+        """
+        self._layers, self._ranks, self._n_users = layers, ranks, n_users
         self._threads = threads or os.cpu_count() or 1
         parts = 1 if self._threads == 1 else _BLOCKS_A_THREAD * self._threads
         cuts = np.searchsorted(graph.indptr, np.linspace(0, graph.nnz, parts + 1)[1:-1]).tolist()
@@ -127,7 +144,16 @@ class Propagation:
         """Return the mean over the layers of `values` (n, d) as a new array."""
         total, layer = values.copy(), values
         for _ in range(self._layers):
-            layer = self._product(layer)
+            layer = self._summed(self._product(layer))
+            total += layer
+        total /= self._layers + 1
+        return total
+
+    def backward(self, gradient: NDArray[Any]) -> NDArray[Any]:
+        """Return the rank's part of the gradient of the values, of its part of that of their mean over the layers."""
+        total, layer = gradient.copy(), gradient
+        for _ in range(self._layers):
+            layer = self._product(self._summed(layer))
             total += layer
         total /= self._layers + 1
         return total
@@ -139,6 +165,12 @@ class Propagation:
         """
         result: torch.Tensor = _Propagate.apply(values, self)  # type: ignore[no-untyped-call]
         return result
+
+    def _summed(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values (n, d) with the items' rows summed over the ranks."""
+        if self._ranks.count == 1:
+            return values
+        return np.concatenate([values[: self._n_users], self._ranks.sum(values[self._n_users :])])
 
     def _product(self, values: NDArray[Any]) -> NDArray[Any]:
         if len(self._blocks) == 1:
@@ -155,7 +187,7 @@ class _Propagate(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return torch.from_numpy(ctx.propagation(gradients[0].contiguous().numpy())), None
+        return torch.from_numpy(ctx.propagation.backward(gradients[0].contiguous().numpy())), None
 
 
 class GraphTrainer(ABC):
@@ -175,6 +207,7 @@ class GraphTrainer(ABC):
     ) -> None:
         """Start a fit; `sizes` are those of the scoring rows, `ego_sizes` those of their ego rows."""
         self._train, self._positives, self._config, self._threads = train, train, config, threads
+        self._shared = SharedRows(train)
         self._generator = torch.Generator().manual_seed(seed)
         self._mask, self._ego_mask = _mask(train, sizes), None
         if config.mask_at == "ego":
@@ -182,8 +215,10 @@ class GraphTrainer(ABC):
         self._ranking = config.ranking()
         d = ego_sizes.d
         start = singular_vectors(train, d, seed) if config.start == "svd" else self._noise(d)
-        start *= config.std / max(float(np.sqrt(np.square(start).mean())), 1e-12)
-        self._ego = _cut(torch.from_numpy(start), self._ego_mask).requires_grad_()
+        squares = train.ranks.total(float(np.square(self._counted(start)).sum()))
+        mean = np.float32(squares) / (d * (train.all_users + train.n_items))
+        start *= config.std / max(float(np.sqrt(mean)), 1e-12)
+        self._ego = self._own(_cut(torch.from_numpy(start), self._ego_mask)).requires_grad_()
         self._trained = {"ego": self._ego}
         self._optimizer = torch.optim.Adam([self._ego], lr=config.lr, fused=True)
         self._epochs = 0
@@ -208,23 +243,46 @@ class GraphTrainer(ABC):
         total, n = torch.zeros(()), 0
         with torch_threads(self._threads):
             for batch in self.batches():
-                total += self.step(batch) * len(batch.users)
-                n += len(batch.users)
+                total += self.step(batch) * batch.counts[0]
+                n += batch.counts[0]
         self._epochs += 1
-        values = {"loss": float(total) / n}
+        values = {"loss": self._train.ranks.total(float(total)) / n}
         return values if self._ego_mask is None else {**values, "kept": self._shipped()[2]}
+
+    def _own(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows that this rank trains, its users and its items, of those of its users and all items."""
+        if self._train.ranks.count == 1:
+            return rows
+        n = self._train.n_users
+        return torch.cat([rows[:n], rows[n:][self._train.own_items]])
+
+    def _table(self) -> torch.Tensor:
+        """Return the ego rows of the rank's users and of all items."""
+        if self._train.ranks.count == 1:
+            return self._ego
+        ego, n = self._ego.detach(), self._train.n_users
+        return torch.cat([ego[:n], self._shared.fetch_all(ego[n:])]).requires_grad_()
+
+    def _counted(self, rows: Rows) -> Rows:
+        """Return the rows, of the rank's users and all items, that this rank adds to sums over all ranks."""
+        return rows if self._train.ranks.rank == 0 else rows[: self._train.n_users]
 
     def batches(self) -> Iterator[Batch]:
         """Return the batches of the next epoch."""
         return self._config.batches(self._positives, self._generator)
 
     def step(self, batch: Batch) -> torch.Tensor:
-        """Make one step of Adam on everything trained; return the ranking loss before it."""
-        ranking, decay = self._objective(self._ego, batch)
-        trained = list(self._trained.values())
-        gradients = torch.autograd.grad(ranking + self._config.l2 * decay, trained)
-        for tensor, gradient in zip(trained, gradients, strict=True):
+        """Make one step of Adam on everything trained; return the rank's part of the ranking loss before it."""
+        table = self._table()
+        ranking, decay = self._objective(table, batch)
+        others = [tensor for tensor in self._trained.values() if tensor is not self._ego]
+        of_table, *of_others = torch.autograd.grad(ranking + self._config.l2 * decay, [table, *others])
+        for tensor, gradient in zip(others, of_others, strict=True):
             tensor.grad = gradient
+        if self._train.ranks.count > 1:
+            n = self._train.n_users
+            of_table = torch.cat([of_table[:n], self._shared.sum_all(of_table[n:])])
+        self._ego.grad = of_table
         self._optimizer.step()
         return ranking.detach()
 
@@ -235,13 +293,13 @@ class GraphTrainer(ABC):
         """
         ego = _cut(ego, self._ego_mask)
         output = _cut(self._output(ego, training=True), self._mask if self._ego_mask is None else None)
-        norms = ego.square().sum(1)
-        return self._ranking(output, batch), norms[batch.users].mean() + norms[batch.items].mean() + norms[
-            batch.negatives
-        ].mean()
+        norms, (n, n_negatives) = ego.square().sum(1), batch.counts
+        of_pairs = norms[batch.users].sum() / n + norms[batch.items].sum() / n
+        return self._ranking(output, batch), of_pairs + norms[batch.negatives].sum() / n_negatives
 
     def _noise(self, d: int) -> NDArray[np.float32]:
-        return torch.randn(self._train.n_users + self._train.n_items, d, generator=self._generator).numpy()
+        n_users, n = self._train.all_users, self._train.all_users + self._train.n_items
+        return drawn_rows(n, d, [self._train.own_users, slice(n_users, n)], self._generator).numpy()
 
     def vectors(self) -> Vectors:
         whole, shipped, _ = self._shipped()
@@ -259,25 +317,35 @@ class GraphTrainer(ABC):
         changes no score, if that retains more.
         """
         with torch_threads(self._threads), torch.no_grad():
-            output = self._output(self._ego, training=False)
+            output = self._output(self._table(), training=False)
         truncations = [_cut(output, self._mask)]
         with torch_threads(1):
             if self._ego_mask is not None:
                 items = output[self._train.n_users :]
-                rotated = output @ torch.linalg.eigh(items.T @ items).eigenvectors.flip(1)
+                axes = torch.linalg.eigh(items.T @ items).eigenvectors.flip(1)
+                rotated = output @ torch.from_numpy(self._train.ranks.first(axes.numpy()))
                 truncations.append(_cut(rotated, self._mask))
-            whole, *norms = (float(rows.square().sum()) for rows in (output, *truncations))
+            tables = map(self._counted, (output, *truncations))
+            whole, *norms = (self._train.ranks.total(float(rows.square().sum())) for rows in tables)
         best = int(np.argmax(norms))
         return output.numpy(), truncations[best].numpy(), norms[best] / whole
 
     def state(self) -> State:
         """Return trained arrays, Adam's moments and step counts by name, the generator and the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
-        return state | adam_state(self._optimizer, self._trained.items())
+        state |= adam_state(self._optimizer, self._trained.items())
+        if self._train.ranks.count > 1:  # a checkpoint joins the users of all ranks, and their items
+            for name in _tables(state):
+                state[name], state[_ITEMS + name] = np.split(state[name], [self._train.n_users])
+        return state
 
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
+        for name in _tables(state):
+            whole = np.concatenate([state[name], state[_ITEMS + name]]) if _ITEMS + name in state else state[name]
+            users, items = np.split(whole, [self._train.all_users])
+            state = {**state, name: np.concatenate([users[self._train.own_users], items[self._train.own_items]])}
         restore_adam(self._optimizer, self._trained.items(), state)
 
 
@@ -290,6 +358,11 @@ class GraphBackbone(Backbone):
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
         """Return a linear encoder, fitted to the users' vectors."""
         return fit_linear(vectors, train)
+
+
+def _tables(state: State) -> list[str]:
+    """Return the names of the ego rows and of their moments."""
+    return [name for name, value in state.items() if name.partition(".")[0] == "ego" and value.ndim == 2]
 
 
 def _cut(rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -310,7 +383,7 @@ def singular_vectors(train: Interactions, d: int, seed: int) -> NDArray[np.float
 
     On Gowalla's validation part they have a Recall@20 of .122 before LightGCN's training, and .115 without the degrees.
     """
-    u, s, v = truncated_svd(scaled_matrix(train, 0.5, 0.5), d, np.random.default_rng(seed))
+    u, s, v = truncated_svd(scaled_matrix(train, 0.5, 0.5), d, np.random.default_rng(seed), ranks=train.ranks)
     degrees = np.concatenate([train.user_counts(), train.item_counts()])
     rows: NDArray[np.float32] = np.concatenate([u, v]) * np.sqrt(s) * np.sqrt(degrees)[:, None].astype(np.float32)
     return rows

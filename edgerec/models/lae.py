@@ -22,6 +22,7 @@ from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.mf import Observed
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_choice, check_range, check_ranges
+from edgerec.models.shared_rows import SharedRows, table_rows, within
 from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 from edgerec.tables.codes import in_bytes
 
@@ -134,16 +135,19 @@ class LAETrainer:
         self._train, self._config, self._threads = train, config, threads
         self._generator = torch.Generator().manual_seed(seed)
         self._matrix = train.matrix()
-        own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
-        self._quantizer = None if config.bits in (None, 32) else Quantizer(own, sizes.d, config.bits)
-        self._mask = torch.from_numpy(prefix_mask(own, sizes.d).astype(np.float32))
+        self._counts, self._shared, own = train.all_user_counts(), SharedRows(train), train.own_items
+        all_sizes = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
+        self._quantizer = None
+        if config.bits not in (None, 32):
+            self._quantizer = Quantizer(all_sizes[own], sizes.d, config.bits, train.ranks)
+        self._mask = torch.from_numpy(prefix_mask(all_sizes[own], sizes.d).astype(np.float32))
         self._observed = Observed(train)
         counts = np.log(np.maximum(train.item_counts(), 1))
         spread = max(float(counts.std()), 1e-6)
         powers = ((counts - counts.mean()) / spread)[:, None] ** np.arange(3)
         self._popularity = torch.from_numpy(powers.astype(np.float32))
-        rows, scale = self._start(own, sizes.d, np.random.default_rng(seed))
-        self._rows = torch.from_numpy(rows).requires_grad_()
+        rows, scale = self._start(all_sizes, sizes.d, np.random.default_rng(seed))
+        self._rows = torch.from_numpy(rows[own]).requires_grad_()
         first = [scale - 2 * self._b * counts.mean(), -2 * self._b * spread, 0]
         self._weights = torch.tensor(first, dtype=torch.float32).requires_grad_()
         self._power = torch.tensor(0.5).requires_grad_()
@@ -152,17 +156,19 @@ class LAETrainer:
         self._optimizer = torch.optim.Adam([{"params": [self._rows], "lr": 0.0}, others], betas=(0.9, 0.99))
         self._epochs = 0
 
-    def _start(self, own: NDArray[np.int64], d: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+    def _start(self, sizes: NDArray[np.int64], d: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
         """Return the (n_items, d) first rows, and the logarithm of the factor that gives scores a deviation of 1."""
-        counts = np.maximum(self._train.item_counts(), 1).astype(np.float32)
-        _, s, v = truncated_svd(scaled_matrix(self._train, self._config.a, self._b), d, rng)
-        mask = self._mask.numpy()
+        train = self._train
+        counts = np.maximum(train.item_counts(), 1).astype(np.float32)
+        _, s, v = truncated_svd(scaled_matrix(train, self._config.a, self._b), d, rng, ranks=train.ranks)
+        mask = prefix_mask(sizes, d).astype(np.float32)
         shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
         rows = v * shares * (counts**self._b)[:, None] * mask
-        rows = rotated(rows, own, rng)
+        rows = rotated(rows, sizes, rng)
         rows /= max(math.sqrt(float(np.square(rows).sum() / mask.sum())), 1e-12)
-        some = self._matrix[:_SAMPLE] @ ((counts ** (-2 * self._b))[:, None] * rows)
-        lengths = np.maximum(self._train.user_counts()[:_SAMPLE], 1)
+        first = max(_SAMPLE - train.own_users.start, 0)
+        some = train.ranks.gather(self._matrix[:first] @ ((counts ** (-2 * self._b))[:, None] * rows))
+        lengths = np.maximum(self._counts[:_SAMPLE], 1)
         deviation = float(((some / np.sqrt(lengths)[:, None]) @ rows.T).std())
         return rows.astype(np.float32), -math.log(max(deviation, 1e-12))
 
@@ -174,7 +180,7 @@ class LAETrainer:
             group["lr"] = config.lr * share * max(falling, 0.001)
         total, pairs = 0.0, 0
         with torch_threads(self._threads):
-            order = torch.randperm(self._train.n_users, generator=self._generator)
+            order = torch.randperm(self._train.all_users, generator=self._generator)
             for start in range(0, len(order), config.users):
                 loss, count = self._step(order[start : start + config.users])
                 total, pairs = total + loss * count, pairs + count
@@ -182,48 +188,76 @@ class LAETrainer:
         return {"loss": total / max(pairs, 1)}
 
     def _step(self, users: torch.Tensor) -> tuple[float, int]:
-        """Make one step on users (n,); return the mean loss and the number of predicted items."""
-        own = self._matrix[users.numpy()]
-        places = np.repeat(np.arange(len(users)), np.diff(own.indptr))
-        given = (torch.rand(own.nnz, generator=self._generator) < self._history).numpy()
+        """Make one step on users (n,) of all ranks; return the mean loss and the number of predicted items."""
+        part = self._part(users)
+        if part is None:
+            return 0.0, 0
+        rows, weights = self._stored(part)
+        vectors: torch.Tensor = _Sum.apply(weights[:, None] * rows, part.given)  # type: ignore[no-untyped-call]
+        of_pairs = embedding(part.at, vectors / part.lengths[:, None] ** self._power + self._bias)
+        hardest = self._hardest(of_pairs.detach(), rows.detach(), part)
+        margins = (of_pairs * (embedding(hardest, rows) - embedding(part.predicted, rows))).sum(1)
+        loss = softplus(margins).sum() / part.n_predicted
+        others = [tensor for _, tensor in self._trained()[1:]]
+        of_rows, *of_others = torch.autograd.grad(loss, [rows, *others])
+        self._rows.grad = self._shared.sum(of_rows, part.items, hardest) * self._mask
+        joined = torch.cat([loss.detach()[None], *(gradient.flatten() for gradient in of_others)])
+        loss, *of_others = torch.from_numpy(self._train.ranks.sum(joined.numpy())).split_with_sizes(
+            [1, *(tensor.numel() for tensor in others)]
+        )
+        for tensor, gradient in zip(others, of_others, strict=True):
+            tensor.grad = gradient.view_as(tensor)
+        self._optimizer.step()
+        return float(loss), part.n_predicted
+
+    def _part(self, users: torch.Tensor) -> _Part | None:
+        """Draw a step on users (n,) of all ranks; return the rank's part of it, None if no rank predicts an item."""
+        config, counts = self._config, self._counts[users.numpy()]
+        places = np.repeat(np.arange(len(users)), counts)
+        given = (torch.rand(len(places), generator=self._generator) < self._history).numpy()
         lengths = np.bincount(places[given], minlength=len(users))
         predicted = ~given & (lengths > 0)[places]
-        if not predicted.any():
-            return 0.0, 0
-        at, items = (torch.from_numpy(part[predicted].astype(np.int64)) for part in (places, own.indices))
-        own.data *= given
-        rows, weights = self._stored()
-        vectors: torch.Tensor = _Sum.apply(weights[:, None] * rows, own)  # type: ignore[no-untyped-call]
-        counts = torch.from_numpy(np.maximum(lengths, 1).astype(np.float32))
-        of_pairs = embedding(at, vectors / counts[:, None] ** self._power + self._bias)
-        hardest = self._hardest(of_pairs.detach(), rows.detach(), users[at])
-        loss = softplus((of_pairs * (embedding(hardest, rows) - embedding(items, rows))).sum(1)).mean()
-        trained = [tensor for _, tensor in self._trained()]
-        for tensor, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
-            tensor.grad = gradient * self._mask if tensor is self._rows else gradient
-        self._optimizer.step()
-        return float(loss.detach()), len(items)
+        n = int(predicted.sum())
+        if not n:
+            return None
+        drawn = torch.randint(self._train.n_items, (config.negatives, n), generator=self._generator)
+        mine = within(users, self._train.own_users).numpy()
+        of_mine, rows = mine[places], users.numpy()[mine] - self._train.own_users.start
+        own, chosen = self._matrix[rows], predicted[of_mine]
+        own.data *= given[of_mine]
+        at = torch.from_numpy(np.repeat(np.arange(len(rows)), counts[mine])[chosen])
+        return _Part(
+            given=own,
+            lengths=torch.from_numpy(np.maximum(lengths[mine], 1).astype(np.float32)),
+            items=torch.from_numpy(own.indices.astype(np.int64)),
+            at=at,
+            predicted=torch.from_numpy(own.indices[chosen].astype(np.int64)),
+            users=torch.from_numpy(rows)[at],
+            drawn=drawn[:, torch.from_numpy(of_mine[predicted])],
+            n_predicted=n,
+        )
 
-    def _stored(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows (n_items, d) and history weights (n_items,) as bundles store them."""
+    def _stored(self, part: _Part) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows (n_items, d), a leaf, and history weights (n_items,) as bundles store them."""
         weights = (self._popularity @ self._weights).exp()
-        if self._quantizer is None:
-            return self._rows, weights
-        return self._quantizer.rounded(self._rows), self._quantizer.weights(weights)
+        rows = self._rows
+        if self._quantizer is not None:
+            rows, weights = self._quantizer.rounded(rows), self._quantizer.weights(weights)
+        return self._shared.fetch(rows, part.items, part.drawn), weights
 
-    def _hardest(self, vectors: torch.Tensor, rows: torch.Tensor, users: torch.Tensor) -> torch.Tensor:
-        """Return (n,) of the items drawn the unobserved one with the highest score for vectors (n, d) of users (n,)."""
-        shape = (self._config.negatives, len(users))
-        drawn = torch.randint(len(rows), shape, generator=self._generator)
-        scores = torch.stack([(vectors * rows[some]).sum(1) for some in drawn])
-        scores.masked_fill_(self._observed(users, drawn), -torch.inf)
-        return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
+    def _hardest(self, vectors: torch.Tensor, rows: torch.Tensor, part: _Part) -> torch.Tensor:
+        """Return (n,) of the items drawn the unobserved one with the highest score for vectors (n, d)."""
+        scores = torch.stack([(vectors * rows[some]).sum(1) for some in part.drawn])
+        scores.masked_fill_(self._observed(part.users, part.drawn), -torch.inf)
+        return part.drawn.gather(0, scores.argmax(0, keepdim=True))[0]
 
     def vectors(self) -> Vectors:
         rows, codes = self._rows.detach().numpy().copy(), None
         weights = (self._popularity @ self._weights.detach()).exp().numpy()
-        if self._quantizer is not None:
-            rows, codes = self._quantizer.codes(rows)
+        if self._quantizer is None:
+            rows = self._train.ranks.gather(rows)
+        else:
+            rows, codes = self._quantizer.all_codes(rows)
             weights = in_bytes(weights)
         encoder = LinearEncoder(weights, float(self._power.detach()), bias=self._bias.detach().numpy().copy())
         none = np.zeros((0, rows.shape[1]), np.float32)
@@ -237,7 +271,7 @@ class LAETrainer:
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
-        restore_adam(self._optimizer, self._trained(), state)
+        restore_adam(self._optimizer, self._trained(), table_rows(state, {"rows": self._train.own_items}))
 
     def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
         """Return the trained tensors by name, the rows first."""
@@ -247,6 +281,31 @@ class LAETrainer:
             ("power", self._power),
             ("bias", self._bias),
         )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A rank's part of a step: its users, their histories, and pairs of a user and a predicted item.
+
+    Attributes:
+        given: (k, n_items) the part of each user's history from which its vector is computed.
+        lengths: (k,) its number of interactions, at least 1.
+        items: all items of the histories.
+        at: (n,) user of each pair, from 0 to k - 1.
+        predicted: (n,) its item.
+        users: (n,) its user, as a row of the rank.
+        drawn: (negatives, n) the items drawn for it.
+        n_predicted: number of pairs of all ranks.
+    """
+
+    given: scipy.sparse.csr_array[Any, Any]
+    lengths: torch.Tensor
+    items: torch.Tensor
+    at: torch.Tensor
+    predicted: torch.Tensor
+    users: torch.Tensor
+    drawn: torch.Tensor
+    n_predicted: int
 
 
 class _Sum(Function):

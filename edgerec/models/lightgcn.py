@@ -69,7 +69,8 @@ class LightGCNTrainer(GraphTrainer):
         """Start a fit; with `positives`, batches have these interactions alone, and the graph all of `train`."""
         super().__init__(train, sizes, sizes, config, seed, threads)
         self._positives = train if positives is None else positives
-        self._propagation = Propagation(normalised_adjacency(train), config.layers, threads)
+        graph = normalised_adjacency(train)
+        self._propagation = Propagation(graph, config.layers, threads, train.ranks, train.n_users)
 
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
         return self._propagation.differentiable(ego)

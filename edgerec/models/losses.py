@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.extras import require
+from edgerec.models.shared_rows import own_interactions, within
 
 if TYPE_CHECKING:
     import torch
@@ -40,21 +41,30 @@ class Batch:
         negatives: items to score lower: (n,) one item an interaction for `bpr`, (m,) the same items for all
             for `softmax`. The few that a user has are not excluded.
         shifts: (m,) corrections that `softmax` adds to scores of negatives that were not drawn uniformly, or () zero.
+        of_all: numbers of interactions and of negatives in the batches of all ranks; None for those of this batch.
     """
 
     users: torch.Tensor
     items: torch.Tensor
     negatives: torch.Tensor
     shifts: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
+    of_all: tuple[int, int] | None = None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Numbers of interactions and of negatives of all ranks, of which means are taken."""
+        return self.of_all or (len(self.users), len(self.negatives))
 
 
 def bpr(table: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return the mean of -ln sigmoid(s(u, i) - s(u, j)), s the dot product of two rows of `table` (rows, d).
 
+    Of several ranks it is a part of the mean, which is their sum.
+
     Bayesian personalised ranking (Rendle et al. 2009), as LightGCN is trained in its paper.
     """
     p, q, r = _gather(table, batch.users, batch.items, batch.negatives)
-    return softplus((p * (r - q)).sum(1)).mean()
+    return softplus((p * (r - q)).sum(1)).sum() / batch.counts[0]
 
 
 def softmax(table: torch.Tensor, batch: Batch, temperature: float) -> torch.Tensor:
@@ -62,14 +72,14 @@ def softmax(table: torch.Tensor, batch: Batch, temperature: float) -> torch.Tens
 
     s is a dot product over `temperature`. Sampled softmax (Wu et al. 2022, arXiv 2201.02327, section 3) with negatives
     that all users of a step share. A user's interactions are consecutive in the batch, so that its negatives are scored
-    and summed once.
+    and summed once. Of several ranks it is a part of the mean, as in `bpr`.
     """
     users, owners = torch.unique_consecutive(batch.users, return_inverse=True)
     p, r = _gather(table, users, batch.negatives)
     p = p / temperature
     against: torch.Tensor = _LogSumExp.apply(p, r, batch.shifts.to(p.dtype))  # type: ignore[no-untyped-call]
     positive: torch.Tensor = _Dots.apply(p, table, owners, batch.items)  # type: ignore[no-untyped-call]
-    return softplus(against[owners] - positive).mean()
+    return softplus(against[owners] - positive).sum() / batch.counts[0]
 
 
 class _Dots(Function):
@@ -125,12 +135,18 @@ def _gather(table: torch.Tensor, *rows: torch.Tensor) -> tuple[torch.Tensor, ...
 
 
 def by_interaction(train: Interactions, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Yield all interactions in a drawn order, at most `size` a batch, each with one negative of its own."""
+    """Yield all interactions in a drawn order, at most `size` a batch, each with one negative of its own.
+
+    Of several ranks each has those of its users; every rank draws the same.
+    """
     users, items = (torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices))
-    order = torch.randperm(len(users), generator=generator)
-    for picked in torch.split(order, at_most(size, len(order))):
-        drawn = torch.randint(train.n_items, (len(picked),), generator=generator)
-        yield Batch(users[picked], items[picked] + train.n_users, drawn + train.n_users)
+    own, n = own_interactions(train)
+    order = torch.randperm(n, generator=generator)
+    for picked in torch.split(order, at_most(size, n)):
+        mine = within(picked, own)
+        drawn = torch.randint(train.n_items, (len(picked),), generator=generator)[mine] + train.n_users
+        rows = picked[mine] - own.start
+        yield Batch(users[rows], items[rows] + train.n_users, drawn, of_all=(len(picked), len(picked)))
 
 
 def by_user(
@@ -141,21 +157,26 @@ def by_user(
     The `negatives` of a batch are distinct items; all items if there are fewer. `popular` is the share that the root of
     an item's interactions draws; the rest is drawn uniformly. Shifts correct for it: the expected sum of exp(score)
     over a batch's negatives is that of uniform ones, with a smaller variance if popular items score high.
+
+    Of several ranks each has its users of a batch, and all have the same negatives.
     """
-    counts = train.user_counts()
+    counts, first = train.all_user_counts(), train.own_users.start
     roots = np.sqrt(np.maximum(train.item_counts(), 1))
     chances = inclusion_chances(popular * roots / roots.sum() + (1 - popular) / train.n_items, negatives)
     shifts = torch.from_numpy(np.log(chances.mean() / chances).astype(np.float32))
-    order = torch.randperm(train.n_users, generator=generator).numpy()
+    order = torch.randperm(train.all_users, generator=generator).numpy()
     order = order[counts[order] > 0]
     for start in range(0, len(order), step := at_most(size, len(order))):
-        users = order[start : start + step]
-        n, ends = counts[users], np.cumsum(counts[users])
-        places = np.arange(ends[-1]) + np.repeat(train.indptr[users] - (ends - n), n)
+        picked = order[start : start + step]
+        users = picked[within(picked, train.own_users)] - first
+        n = counts[users + first]
+        ends = np.cumsum(n)
+        places = np.arange(n.sum()) + np.repeat(train.indptr[users] - (ends - n), n)
         items = torch.from_numpy(train.indices[places].astype(np.int64))
         drawn = draw(torch.from_numpy(chances), generator)
         owners = torch.from_numpy(np.repeat(users, n))
-        yield Batch(owners, items + train.n_users, drawn + train.n_users, shifts[drawn])
+        of_all = int(counts[picked].sum()), len(drawn) * train.ranks.count
+        yield Batch(owners, items + train.n_users, drawn + train.n_users, shifts[drawn], of_all)
 
 
 def inclusion_chances(weights: NDArray[np.float64], n: int) -> NDArray[np.float64]:

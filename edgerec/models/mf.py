@@ -15,6 +15,7 @@ from edgerec.extras import require
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.settings import check_range, check_ranges
+from edgerec.models.shared_rows import SharedRows, drawn_rows, own_interactions, table_rows, within
 from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
 
 if TYPE_CHECKING:
@@ -126,11 +127,12 @@ class MFTrainer:
         # Drawn on the CPU whatever the device, so that both see the same samples.
         self._generator = torch.Generator().manual_seed(seed)
         self._pairs = [torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices)]
-        self._n_items = train.n_items
+        self._train, self._shared, self._places = train, SharedRows(train), own_interactions(train)
         self._observed = Observed(train, self._device) if config.negatives > 1 else None
-        self._masks = (self._mask(sizes.users, sizes.d), self._mask(sizes.items, sizes.d))
-        self._users = self._table(train.n_users, sizes.d, self._masks[0])
-        self._items = self._table(train.n_items, sizes.d, self._masks[1])
+        of_items = None if sizes.items is None else sizes.items[train.own_items]
+        self._masks = (self._mask(sizes.users, sizes.d), self._mask(of_items, sizes.d))
+        self._users = self._table(train.all_users, train.own_users, sizes.d, self._masks[0])
+        self._items = self._table(train.n_items, train.own_items, sizes.d, self._masks[1])
         self._optimizer = torch.optim.Adam([self._users, self._items], lr=config.lr, fused=True)
         self._epochs = 0
 
@@ -138,30 +140,40 @@ class MFTrainer:
         """Train on every interaction once, in a drawn order. `loss`: the mean ranking loss, without the decay."""
         config = self._config
         self._optimizer.param_groups[0]["lr"] = config.lr * config.decay**self._epochs
-        users, items = self._pairs
-        order = torch.randperm(len(users), generator=self._generator)
+        (users, items), (own, n) = self._pairs, self._places
+        order = torch.randperm(n, generator=self._generator)
         total = torch.zeros((), device=self._device)
-        batch = max(1, min(config.batch, len(order) // _MIN_STEPS))
+        batch = max(1, min(config.batch, n // _MIN_STEPS))
         with torch_threads(self._threads):
-            for start in range(0, len(order), batch):
+            for start in range(0, n, batch):
                 picked = order[start : start + batch]
                 shape = (config.negatives, len(picked))
-                drawn = torch.randint(self._n_items, shape, generator=self._generator)
-                rows = (part.to(self._device) for part in (users[picked], items[picked], drawn))
-                total += self._step(*rows) * len(picked)
+                drawn = torch.randint(self._train.n_items, shape, generator=self._generator)
+                mine = within(picked, own)
+                places = picked[mine] - own.start
+                rows = [part.to(self._device) for part in (users[places], items[places], drawn[:, mine])]
+                total += self._step(rows[0], rows[1], rows[2], len(picked)) * len(picked)
         self._epochs += 1
-        return {"loss": float(total) / len(users)}
+        return {"loss": self._train.ranks.total(float(total)) / n}
 
-    def _step(self, users: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """Make one step on users (n,), items (n,) and candidate negatives (negatives, n); return the ranking loss."""
+    def _step(self, users: torch.Tensor, items: torch.Tensor, drawn: torch.Tensor, n: int) -> torch.Tensor:
+        """Make one step on the rank's users (k,), items (k,) and candidate negatives (negatives, k).
+
+        Returns the rank's part of the mean ranking loss of the n pairs of all ranks.
+        """
+        table = self._shared.fetch(self._items, items, drawn)
         p = embedding(users, self._users)
-        q = embedding(items, self._items)
-        r = embedding(self._hardest(p.detach(), users, drawn), self._items)
-        ranking = softplus(self._margin(p, q, r)).mean()
-        decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(users)
-        trained = [tensor for _, tensor in self._trained()]
-        gradients = torch.autograd.grad(ranking + self._config.l2 * decay, trained)
-        for tensor, gradient, mask in zip_longest(trained, gradients, self._masks):
+        q = embedding(items, table)
+        hardest = self._hardest(p.detach(), users, drawn, table.detach())
+        r = embedding(hardest, table)
+        ranking = softplus(self._margin(p, q, r)).sum() / n
+        decay = (p.square().sum() + q.square().sum() + r.square().sum()) / n
+        others = [tensor for _, tensor in self._trained()[2:]]
+        of_users, of_items, *of_others = torch.autograd.grad(
+            ranking + self._config.l2 * decay, [self._users, table, *others]
+        )
+        gradients = [of_users, self._shared.sum(of_items, items, hardest), *of_others]
+        for (_, tensor), gradient, mask in zip_longest(self._trained(), gradients, self._masks):
             tensor.grad = gradient if mask is None else gradient * mask
         self._optimizer.step()
         return ranking.detach()
@@ -170,16 +182,15 @@ class MFTrainer:
         """Return (n,) scores of negatives r (n, d) minus those of items q (n, d) for users p (n, d)."""
         return (p * (r - q)).sum(1)
 
-    def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Return (negatives, n) scores of the items drawn (negatives, n) for users p (n, d), without a gradient."""
-        table = self._items.detach()
         return torch.stack([(p * table[row]).sum(1) for row in drawn])
 
-    def _hardest(self, p: torch.Tensor, users: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    def _hardest(self, p: torch.Tensor, users: torch.Tensor, drawn: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Return (n,) of the items drawn (negatives, n) the unobserved one with the highest score for p (n, d)."""
         if self._observed is None:
             return drawn[0]
-        scores = self._of_drawn(p, drawn)
+        scores = self._of_drawn(p, drawn, table)
         scores.masked_fill_(self._observed(users, drawn), -torch.inf)
         return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
 
@@ -188,13 +199,14 @@ class MFTrainer:
             return None
         return torch.from_numpy(prefix_mask(sizes, d).astype(np.float32)).to(self._device)
 
-    def _table(self, n: int, d: int, mask: torch.Tensor | None) -> torch.Tensor:
-        values = torch.randn(n, d, generator=self._generator).to(self._device) * self._config.std
+    def _table(self, n: int, own: slice, d: int, mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the rank's rows of the n first rows."""
+        values = drawn_rows(n, d, [own], self._generator).to(self._device) * self._config.std
         return (values if mask is None else values * mask).requires_grad_()
 
     def vectors(self) -> Vectors:
         users, items = (table.detach().cpu().numpy().copy() for table in (self._users, self._items))
-        return Vectors(users, items)
+        return Vectors(users, self._train.ranks.gather(items))
 
     def state(self) -> State:
         """Return the tables, Adam's moments and step counts by table, the generator and the epoch count."""
@@ -204,7 +216,8 @@ class MFTrainer:
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
-        restore_adam(self._optimizer, self._trained(), state)
+        own = {"users": self._train.own_users, "items": self._train.own_items}
+        restore_adam(self._optimizer, self._trained(), table_rows(state, own))
 
     def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
         """Return the trained tensors by name; the tables, which masks truncate, come first."""

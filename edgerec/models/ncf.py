@@ -134,8 +134,8 @@ class NCFTrainer(MFTrainer):
     def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         return self._network.margin(p, q, r)
 
-    def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        network, table = self._network.detached(), self._items.detach()
+    def _of_drawn(self, p: torch.Tensor, drawn: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        network = self._network.detached()
         own, its = network.own(p), network.its(table)
         return torch.stack([network.score(p, own, table[row], its[row]) for row in drawn])
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.extras import require
+from edgerec.ranks import ALONE, Ranks
 from edgerec.tables import RowCodes
 from edgerec.tables.coded import PRECISION_OF_BITS
 from edgerec.tables.codes import (
@@ -54,8 +55,12 @@ def rotated(rows: NDArray[Any], sizes: NDArray[np.int64], rng: np.random.Generat
 class Quantizer:
     """Rounds rows of prefix sizes to codes and a scale a row in a byte."""
 
-    def __init__(self, sizes: NDArray[np.int64], d: int, bits: int | NDArray[np.uint8]) -> None:
-        """Prepare for rows of `sizes` (n,) values in tables of `d` dimensions, of `bits` bits or (n,) each its own."""
+    def __init__(self, sizes: NDArray[np.int64], d: int, bits: int | NDArray[np.uint8], ranks: Ranks = ALONE) -> None:
+        """Prepare for rows of `sizes` (n,) values in tables of `d` dimensions, of `bits` bits or (n,) each its own.
+
+        Each of several ranks rounds rows of its own of one table, whose scales have one unit: all call `codes` at once.
+        """
+        self._ranks = ranks
         self._bits = np.full(len(sizes), bits, np.uint8) if isinstance(bits, int) else bits
         kinds = np.unique(self._bits).tolist()
         self._rows: dict[int, Any] = {one: np.flatnonzero(self._bits == one) for one in kinds}
@@ -74,7 +79,7 @@ class Quantizer:
         """
         means = np.einsum("nd,nd->n", rows, rows) / self._sizes
         scales = np.maximum(np.sqrt(means) * self._steps, TINY)
-        top = byte_top(scales.max())
+        top = byte_top(self._ranks.gather(scales.max(keepdims=True, initial=TINY)).max())
         steps = to_bytes(scales, top)
         stored = from_bytes(steps, top)[:, None]
         found = rows / stored
@@ -90,6 +95,12 @@ class Quantizer:
         found *= stored
         found *= self._inside
         return found, RowCodes(self._bits, steps, top)
+
+    def all_codes(self, rows: Floats) -> tuple[Floats, RowCodes]:
+        """Return the rounded rows and codes of all ranks."""
+        found, codes = self.codes(rows)
+        gather = self._ranks.gather
+        return gather(found), RowCodes(gather(codes.bits), gather(codes.steps), codes.top)
 
     def rounded(self, rows: torch.Tensor) -> torch.Tensor:
         """Return rows (n, d) as they are stored, with the gradient of rows that are not rounded."""

@@ -165,9 +165,12 @@ class RowSolver:
         with self._blas.limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             gram = ranks.sum(other.T @ other).astype(np.float64)
             rows, total = np.zeros((self._n_rows, self._d), np.float32), 0.0
+            gathered = len(self._groups) > 1  # once, and not for each of the penalties
+            other = ranks.gather(other) if gathered else other
             for factor, blocks in self._groups:
                 back = _whitener(gram, reg * factor)
-                whitened = np.concatenate([ranks.gather(other @ back), np.zeros((1, self._d), np.float32)])
+                turned = other @ back if gathered else ranks.gather(other @ back)
+                whitened = np.concatenate([turned, np.zeros((1, self._d), np.float32)])
                 run = _Solve(back, whitened, blocks, alpha, targets, rows)
                 total += sum(pool.map(run, blocks))
         return rows, (1 + alpha) ** 2 * total

@@ -35,7 +35,7 @@ class Snapshot:
 
     Attributes:
         loop: phase, candidate, epoch, scores and history, as JSON.
-        trainer: state of the trainer; of several ranks, each saves its rows, and loads those of all.
+        trainer: state of the trainer; of several ranks, each saves its rows of tables, and loads those of all.
         best: the vectors with the best validation score so far; their users as in `trainer`.
     """
 
@@ -115,7 +115,7 @@ class Checkpoint:
         """Save the rank's rows; when those of all ranks are on the disk, rank 0 replaces the checkpoint."""
         self._serial += 1
         shards = _Shards(serial=self._serial, count=self._ranks.count)
-        own = {name: value for name, value in arrays.items() if _is_in_shards(name)}
+        own = {name: value for name, value in arrays.items() if _is_in_shards(name, value)}
         with atomic_write(self._shard(shards, self._ranks.rank)) as stream:
             np.savez(stream, **storable({_SERIAL: np.array(self._serial), **own}))
         self._ranks.wait()
@@ -185,8 +185,9 @@ class Checkpoint:
         shutil.rmtree(self.folder / SEARCH, ignore_errors=True)
 
 
-def _is_in_shards(name: str) -> bool:
-    return name.startswith("trainer.") or name == "best.users"
+def _is_in_shards(name: str, value: NDArray[Any]) -> bool:
+    part, _, rest = name.partition(".")
+    return value.ndim == 2 if part == "trainer" else rest.endswith("users")
 
 
 FolderState = Literal["new", "begun", "done"]

@@ -197,7 +197,7 @@ class Fit:
         if checkpoint and found and not self._is_valid(found.loop):
             raise RunError(f"{checkpoint.path} is damaged (not a state of this fit); train again with --overwrite")
         if found and found.best is not None:  # a checkpoint has the users of all ranks
-            found.best = replace(found.best, users=found.best.users[split.train.own_users])
+            found.best = found.best.of_users(split.train.own_users)
         self._at = found or self._begun(chosen)
         self._candidates = [chosen.config] if chosen else self._finalists()
 

@@ -114,17 +114,23 @@ class GlooRanks(Ranks):
         self._guarded(lambda: self._to.broadcast(self._tensor(result), 0))
         return result  # type: ignore[return-value]
 
-    def exchange(self, parts: Sequence[Array]) -> list[Array]:
+    def exchange(self, parts: Sequence[Array], lengths: Sequence[int] | None = None) -> list[Array]:
         sizes = [len(part) for part in parts]
-        every = self.gather(np.array([sizes], np.int64))  # (from, to)
-        mine = every[:, self.rank].tolist()
-        result = np.empty(sum(mine), parts[0].dtype)
+        mine = self._received(sizes) if lengths is None else list(lengths)
+        result = np.empty((sum(mine), *parts[0].shape[1:]), parts[0].dtype)
         given = np.concatenate(parts)
         self._guarded(lambda: self._to.all_to_all_single(self._tensor(result), self._tensor(given), mine, sizes))
         return np.split(result, np.cumsum(mine)[:-1])  # type: ignore[return-value]
 
     def wait(self) -> None:
         self._guarded(self._to.barrier)
+
+    def _received(self, sizes: list[int]) -> list[int]:
+        """Return how many rows each rank sends to this one, which sends `sizes`."""
+        every = np.zeros((self.count, self.count), np.int64)  # (from, to)
+        every[self.rank] = sizes
+        received: list[int] = self.sum(every)[:, self.rank].tolist()
+        return received
 
     def _counts(self, n: int) -> NDArray[np.int64]:
         """Return the (count,) numbers of rows of all ranks."""

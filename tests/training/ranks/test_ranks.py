@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from edgerec.api import train
 from edgerec.data import load_data, split, synthetic
@@ -24,15 +25,17 @@ from edgerec.ranks import ALONE, Ranks, balanced
 from edgerec.request import TrainRequest, check_ranks
 from edgerec.runtime import Recommender
 from edgerec.training import Run
-from edgerec.training.ranks.traffic import ials_bytes, svd_bytes
+from edgerec.training.ranks.traffic import ials_bytes, lae_bytes, lightgcn_bytes, mf_bytes, svd_bytes
 from edgerec_export import export, from_run
 from tests.training.ranks import worker
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
-MOST_SECONDS = 180
+MOST_SECONDS = 400
 PACKET = 1.04
 """Headers and acknowledgements of lo, whose packets have up to 64 KiB; waiting costs some for each rank, too."""
+MESSAGE = 500
+"""Headers of a message, which gloo announces, and acknowledgements: they count in steps that send little."""
 TWO_NETWORKS = """
 set -e
 ip link set lo up
@@ -66,33 +69,81 @@ def ranks_of(command: list[str], **environment: str) -> subprocess.CompletedProc
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=MOST_SECONDS, cwd=ROOT)
 
 
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def one(checkpoints: Path) -> dict[str, Any]:
+    """The result of one process."""
+    return worker.trained(ALONE, checkpoints)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_train_what_one_process_trains_and_send_what_the_model_says(
-    count: int, own_network: list[str], tmp_path: Path
+    count: int, own_network: list[str], one: dict[str, Any], checkpoints: Path, tmp_path: Path
 ) -> None:
     launch = f"exec {' '.join(TORCHRUN)} --standalone --nproc-per-node {count} -m tests.training.ranks.worker"
-    done = ranks_of([*own_network, f"ip link set lo up; {launch} {tmp_path}/out.npz"], GLOO_SOCKET_IFNAME="lo")
+    done = ranks_of(
+        [*own_network, f"ip link set lo up; {launch} {tmp_path}/out.npz {checkpoints}"], GLOO_SOCKET_IFNAME="lo"
+    )
     assert done.returncode == 0, done.stderr
-    several, one = dict(np.load(tmp_path / "out.npz")), worker.trained(ALONE)
-    n_users, n_items = worker.data().train.shape
-    expected = {
-        "svd": svd_bytes(n_items, worker.D, count),
-        "ials": ials_bytes(n_users, n_items, worker.D, count),
-        "ials from noise": ials_bytes(n_users, n_items, worker.D, count),
-    }
-    for name, model in expected.items():
-        scores = [found[f"{name} users"] @ found[f"{name} items"].T for found in (one, several)]
-        assert np.abs(scores[0] - scores[1]).max() <= 1e-4 * np.abs(scores[0]).max(), name
-        assert model <= several[f"{name} bytes"] <= PACKET * model + 50_000 * count, (name, model)
+    several = dict(np.load(tmp_path / "out.npz"))
+    for name, (model, steps) in _sent(count, several).items():
+        most = _most(name)
+        found = [(result[f"{name} encoded"], result[f"{name} items"]) for result in (one, several)]
+        assert _largest(*found) <= most, name
+        found = [(result[f"{name} users"], result[f"{name} items"]) for result in (one, several)]
+        assert _largest(*found) <= most, name
+        headers = 50_000 * count + MESSAGE * 15 * steps * count * (count - 1)  # a sum takes 2 N (N - 1) messages
+        assert model <= several[f"{name} bytes"] <= PACKET * model + headers, (name, model)
         for metric in ("ndcg@20", "ndcg@20_margin", "recall@5", "coverage@20", "popularity@10"):
             assert several[f"{name} {metric}"] == pytest.approx(one[f"{name} {metric}"], rel=5e-3), metric
+    for name in worker.RESUMED:
+        again = worker.later(worker.started(name, worker.data().train), checkpoints, name, count)
+        undisturbed = one[f"{name} later users"], one[f"{name} later items"]
+        for users, items in (
+            (again.users, again.items),
+            (several[f"{name} later users"], several[f"{name} later items"]),
+        ):
+            assert _largest(undisturbed, (users, items)) <= _most(name), name
+
+
+def _most(name: str) -> float:
+    """The largest difference of a score from that of one process, relative to the largest score."""
+    if name in ("lae in codes", "lae solved"):
+        return 5e-2  # a value in the middle of two codes is rounded up or down
+    return 1e-4 if name.startswith(("svd", "ials")) else 5e-4  # steps of Adam enlarge the rounding of sums
+
+
+def _sent(count: int, found: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """The bytes of an epoch by the model, and its steps if they send little each."""
+    (n_users, n_items), n, d = (train := worker.data().train).shape, len(train), worker.D
+    moved = {name: int(found[f"{name} moved"]) for name in worker.FORMS}
+    steps = -(-n // (n // 64))
+    graph = n_users, n_items, d, 3, 8, count
+    return {
+        "svd": (svd_bytes(n_items, d, count), 0),
+        "ials": (ials_bytes(n_users, n_items, d, count), 0),
+        "ials from noise": (ials_bytes(n_users, n_items, d, count), 0),
+        "lae": (lae_bytes(moved["lae"], 8, d, count), 8),
+        "lae in codes": (lae_bytes(moved["lae in codes"], 4, d, count, coded=True), 4),
+        "lae solved": (ials_bytes(n_users, n_items, d, count, weighted=True), 0),
+        "lightgcn": (lightgcn_bytes(*graph), 0),
+        "lightgcn by bpr": (lightgcn_bytes(*graph, measured=True), 0),
+        "mf": (mf_bytes(moved["mf"], steps, d, count), steps),
+    }
 
 
 @pytest.mark.slow
-def test_ranks_of_two_networks_write_an_ordinary_run(own_network: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("backbone", ["ials", "lae"])
+def test_ranks_of_two_networks_write_an_ordinary_run(backbone: str, own_network: list[str], tmp_path: Path) -> None:
     source = _csv(tmp_path, n_users=300, n_items=200, n=6000)
-    wanted = ["--dimensions", "8", "--budget", "40%", "--epochs", "3", "--set", "alpha=3", "--set", "reg=20"]
+    settings = {"alpha": 3.0, "reg": 20.0} if backbone == "ials" else {"b": 0.2, "spectrum": 0.0}
+    wanted = ["--backbone", backbone, "--dimensions", "8", "--budget", "40%", "--epochs", "3"]
+    wanted += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     arguments = ["--master-addr", "10.9.0.1", "--master-port", "29511", "-m", "edgerec", "train", str(source)]
     arguments += ["--out", str(tmp_path / "two"), *wanted]
     torchrun = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1"]
@@ -100,7 +151,7 @@ def test_ranks_of_two_networks_write_an_ordinary_run(own_network: list[str], tmp
     done = ranks_of([*own_network, script])
     assert done.returncode == 0, done.stderr
     data = load_data(source)
-    how: dict[str, Any] = {"settings": {"alpha": 3.0, "reg": 20.0}, "max_epochs": 3}
+    how: dict[str, Any] = {"backbone": backbone, "settings": settings, "max_epochs": 3}
     one, two = train(data, dimensions=8, budget="40%", **how), Run.load(tmp_path / "two")
     assert two.config == {**one.config, "data": two.config["data"]}
     assert _difference(one, two) <= 1e-4
@@ -150,8 +201,10 @@ def test_too_many_processes_and_what_trains_in_one_are_refused() -> None:
 
     with pytest.raises(DataError, match="3 processes are too many for 2 users"):
         parts_of_rank(split(synthetic(n_users=2, n_items=100, n=60, seed=0), "random:50/25/25"), Three())
-    with pytest.raises(UnsupportedError, match="several train: svd, ials"):
-        check_ranks(TrainRequest.make("mf"), Three())
+    with pytest.raises(UnsupportedError, match="several train: svd, ials, lae, lightgcn, mf"):
+        check_ranks(TrainRequest.make("ngcf"), Three())
+    with pytest.raises(UnsupportedError, match="leave --device out"):
+        check_ranks(TrainRequest.make("mf", device="cuda"), Three())
     with pytest.raises(UnsupportedError, match="several train: dense, uniform"):
         check_ranks(TrainRequest.make("ials", "magnitude", budget="10%"), Three())
 
@@ -165,8 +218,11 @@ def _csv(folder: Path, **how: int) -> Path:
 
 
 def _difference(one: Run, other: Run) -> float:
-    """The largest difference of scores, relative to the largest score."""
-    assert one.users is not None
-    assert other.users is not None
-    scores = [run.users.dense() @ run.items.dense().T for run in (one, other)]  # type: ignore[union-attr]
-    return float(np.abs(scores[0] - scores[1]).max() / np.abs(scores[0]).max())
+    """The largest difference of scores, of pairs of items if there are no users, relative to the largest score."""
+    return _largest(*(((run.users or run.items).dense(), run.items.dense()) for run in (one, other)))
+
+
+def _largest(*tables: tuple[NDArray[Any], NDArray[Any]]) -> float:
+    """The largest difference of the scores of two pairs of users and items, relative to the largest score."""
+    one, other = (users @ items.T for users, items in tables)
+    return float(np.abs(one - other).max() / np.abs(one).max())
