@@ -23,7 +23,9 @@ _NOISE = 0.1
 _SKIPPED_AT_ONCE = 1 << 16
 _ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _REGS = (0.1, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 100.0)
-EXPONENTS: Mapping[str, Sequence[float]] = MappingProxyType({"item_exponent": (0.0, 0.5), "user_exponent": (0.0, 0.5)})
+EXPONENTS: Mapping[str, Sequence[float]] = MappingProxyType(
+    {"item_exponent": (0.0, 0.5), "user_exponent": (0.0, 0.25, 0.5)}
+)
 """Values to try of the exponents of `IALSConfig`."""
 
 

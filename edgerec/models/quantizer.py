@@ -96,9 +96,9 @@ class Quantizer:
         found *= self._inside
         return found, RowCodes(self._bits, steps, top)
 
-    def all_codes(self, rows: Floats) -> tuple[Floats, RowCodes]:
+    def all_codes(self, rows: Floats, gram: NDArray[np.floating[Any]] | None = None) -> tuple[Floats, RowCodes]:
         """Return the rounded rows and codes of all ranks."""
-        found, codes = self.codes(rows)
+        found, codes = self.codes(rows, gram)
         gather = self._ranks.gather
         return gather(found), RowCodes(gather(codes.bits), gather(codes.steps), codes.top)
 

@@ -41,7 +41,8 @@ def svd_bytes(n_items: int, d: int, count: int, *, from_start: bool = False) -> 
 def ials_bytes(n_users: int, n_items: int, d: int, count: int, *, weighted: bool = False) -> int:
     """Return the bytes of one epoch: two d x d Gram matrices are summed, and both tables are gathered.
 
-    With a user_exponent the users' weights are gathered, too. It is that of lae's least_squares as well.
+    With a user_exponent the users' weights are gathered, too. It is that of lae's least_squares as well, which sums one
+    more matrix for error feedback.
     """
     grams = 2 * sum_bytes(FLOAT * d * d, count)
     tables = gather_bytes(FLOAT * n_users * d, count) + gather_bytes(FLOAT * n_items * d, count)
