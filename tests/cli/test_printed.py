@@ -13,7 +13,7 @@ from edgerec.cli.output import print_json, print_text, say
 from edgerec.console import Terminal, print_facts, print_table, printable
 from edgerec.errors import HIDDEN, BundleError, EdgeRecError, RequestError, shown
 from edgerec_export import export
-from edgerec_export.draft import shown as of_the_card
+from edgerec_export.draft.card import shown as of_the_card
 from tests.conftest import CommandLine, random_source
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egnp\u2066\x00\ud800\u2028"

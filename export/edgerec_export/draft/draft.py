@@ -1,36 +1,32 @@
-"""Drafts of bundles, whose bytes are known before values are packed, so that a budget is met or refused at once."""
+"""A bundle without its values: plans, sections, graphs, manifest, and its size in bytes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.budget import BITS_PER_VALUE, MOST_POPULAR, format_bytes
-from edgerec.errors import BudgetError, shown
+from edgerec.budget import BITS_PER_VALUE, MOST_POPULAR
 from edgerec.files import to_json
-from edgerec.models.encoder import LeastSquaresEncoder
-from edgerec.runtime.manifest import FILE_NAME, FORMAT, section_name
+from edgerec.runtime.manifest import FILE_NAME, FORMAT
 from edgerec.runtime.stored import head_of
 from edgerec.signatures import DRAFT_SIGNER, Signer, signed
 from edgerec.tables import CodedTable, RowCodes, Table
+from edgerec_export.draft.card import model_card
+from edgerec_export.draft.requests import BundleRequest, stored_ids
 from edgerec_export.layouts import (
     BLOCKED,
     Bounds,
-    Layout,
     LayoutVariant,
     Placed,
     Rotation,
     Scales,
     TablePlan,
-    TableRequest,
-    id_order,
-    layout,
     lookup_layout,
     pack_ids,
     pack_strings,
@@ -54,11 +50,9 @@ from edgerec_export.onnx import (
 from edgerec_export.pack import TablesFile
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
-from edgerec_export.values import PER_BYTE
 
 if TYPE_CHECKING:
-    from edgerec_export.allocate import Allocation
-    from edgerec_export.layouts import TableAllocation
+    pass
 
 HASH_DIGITS = 12
 """Hexadecimal digits of the sha256 in the name of a file."""
@@ -67,98 +61,11 @@ ONNXRUNTIME = ">=1.18"
 NUMBER_IN_HEAD, HEAD_ROOM, DRAFT_SIGNATURE = 12, 64, 160
 """Bytes that the head of one file may take more than that of its draft: for each scale, whose placeholder is deflated
 further, in three graphs; for hashes; for a signature."""
-REST = "graphs, manifest and card"
-DEFLATED = 0.6
-"""Share of the graphs, manifest and card that one file saves, at least."""
-HASH_BYTES = 8
-"""Bytes of a hashed id, at most."""
 MOST_PACKED_IDS = 8
 """Orders of rows whose packed ids are retained for the next draft."""
 DRAFT_SCALES = {"i": 1, "l": 1000, "u": 2000}
 """First placeholder scale of each table in a draft. Placeholders of all tables and bounds differ from each other (see
 `placeholder_scales`), since equal constants are stored once."""
-
-
-@dataclass(frozen=True)
-class BundleRequest:
-    """The requests for all tables of a bundle.
-
-    Attributes:
-        items: request for the item table.
-        items_layout: layout of the item table.
-        lookup: request for a second copy of the items, whose rows are looked up; None to look up in the first copy.
-        users: request for the user table; None for a bundle without users.
-        users_layout: layout of the user table.
-    """
-
-    items: TableRequest
-    items_layout: Layout
-    lookup: TableRequest | None
-    users: TableRequest | None
-    users_layout: Layout
-
-    @classmethod
-    def of(cls, source: Source, request: ExportRequest, allocation: Allocation | None = None) -> BundleRequest:
-        """Return the table requests of an export request, or of an allocation if there is one.
-
-        Raises UnsupportedError for an unknown layout.
-        """
-        items_layout = layout(request.layout)
-        users = source.users if request.users else None
-
-        widths = {} if request.previous is None else request.previous.widths
-
-        def table_request(
-            name: str, table: Table, ids: NDArray[Any], scored: bool, share: TableAllocation | None
-        ) -> TableRequest:
-            scales = request.user_scales or request.scales if name == "u" else request.scales
-            if scales == "auto" and request.is_version_2 and request.precision in PER_BYTE:
-                # NDCG@20 of dense int4 on ML-1M: iALS with users .3826 with one scale a block, .4045 with one a row,
-                # without users .3911 and .4045, for a byte a row.
-                scales = "row"
-            if scales == "auto":
-                # NDCG@20 on ML-1M at 10 %: int8 .3014 with one scale, .3018 with one a block. Users are not scored, so
-                # one scale would save no time.
-                scales = "table" if scored and request.precision == "int8" else "block"
-            return TableRequest(
-                table,
-                request.precision,
-                id_order(ids),
-                scales,
-                scored,
-                share=share,
-                widths=widths.get(name, ()),
-                scale_type="uint8" if request.is_version_2 else "float16",
-            )
-
-        scored = source.scorer is None  # a scorer looks rows up
-        shares = (None, None) if allocation is None else (allocation.items, allocation.users)
-        item_ids, user_ids = stored_ids(source, request)
-        items = table_request("i", source.items, item_ids, scored, shares[0])
-        of_users = None
-        if users is not None and user_ids is not None:
-            of_users = table_request("u", users, user_ids, False, shares[1])
-        # Dimensions past the widest row of one table meet only zeros there, so they are cut from the other. Cosines of
-        # items need all dimensions of items; sparse layouts store column numbers, so that nothing is gained.
-        d = source.items.d
-        if request.layout in BLOCKED and source.scorer is None:
-            d = int(items.sizes.max())
-            if of_users is not None and (not request.similar or allocation is not None):
-                d = min(d, int(of_users.sizes.max()))
-        if of_users is None and source.takes_vectors:
-            d = source.items.d
-        items = replace(items, d=d)
-        lookup = None
-        if not items_layout.scores_rows and request.lookup:
-            # `recommend` and `score` read different copies, so both have the one scale of the items: see `pack`.
-            lookup = replace(items, scored=False, scales="table", widths=widths.get("l", ()))
-        kind = "dense" if users is None else users.kind
-        of_users = None if of_users is None else replace(of_users, d=d)
-        return cls(items, items_layout, lookup, of_users, lookup_layout(request.layout, kind))
-
-    def user_variants(self) -> list[LayoutVariant | None]:
-        """Return the variants of the user table, the likely smallest first; [None] without users."""
-        return [None] if self.users is None else list(self.users_layout.variants(self.users))
 
 
 class Draft:
@@ -460,13 +367,6 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def stored_ids(source: Source, request: ExportRequest) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return the ids of items and users by which rows are ordered and found."""
-    if request.ids == "hash64":
-        return source.item_hashes, source.user_hashes if request.users else None
-    return source.item_ids, source.user_ids
-
-
 def _named(stem: str, digest: str, suffix: str) -> str:
     """Return a file name with the hash of the content, so that renaming the manifest replaces a bundle."""
     return f"{stem}-{digest[:HASH_DIGITS]}.{suffix}"
@@ -474,142 +374,3 @@ def _named(stem: str, digest: str, suffix: str) -> str:
 
 def _entry(file: str, size: int, digest: str) -> dict[str, Any]:
     return {"file": file, "bytes": size, "sha256": digest}
-
-
-def draft_within(source: Source, request: ExportRequest, allocation: Allocation | None = None) -> Draft:
-    """Return the fastest draft of a layout within `request.max_bytes`. Raises BudgetError if there is none."""
-    if request.similar is None:
-        # A limit that is too small without the graph of similar items is so with it.
-        without = (
-            None if request.max_bytes is None else draft_within(source, replace(request, similar=False), allocation)
-        )
-        try:
-            return draft_within(source, replace(request, similar=True), allocation)
-        except BudgetError:
-            if without is None:
-                raise
-            return without
-    bundle_request = BundleRequest.of(source, request, allocation)
-    user_variants = bundle_request.user_variants()
-    limit = request.max_bytes
-    drafts = []
-    for variant in bundle_request.items_layout.variants(bundle_request.items):
-        draft = Draft(source, request, bundle_request, variant, user_variants[0])
-        if limit is None or (draft.tables.nbytes <= limit and draft.nbytes() <= limit):
-            return draft
-        drafts.append(draft)
-    smallest = _smallest(drafts)
-    # The sizes of items and users add up, so the smallest variants of each make the smallest bundle.
-    others = [Draft(source, request, bundle_request, smallest.variant, variant) for variant in user_variants]
-    smallest = _smallest(others)
-    if limit is not None and smallest.nbytes() <= limit:
-        return smallest
-    raise BudgetError(_refusal(smallest, request), smallest.nbytes())
-
-
-def _smallest(drafts: list[Draft]) -> Draft:
-    """Return the draft of the fewest bytes, without the graphs of those whose tables alone take more."""
-    first, *others = sorted(drafts, key=lambda draft: draft.tables.nbytes)
-    for draft in others:
-        if draft.tables.nbytes < first.nbytes() and draft.nbytes() < first.nbytes():
-            first = draft
-    return first
-
-
-def _refusal(draft: Draft, request: ExportRequest) -> str:
-    total = draft.nbytes()
-    parts = draft.tables.parts()
-    parts[REST] = total - draft.tables.nbytes
-    largest = sorted(parts.items(), key=lambda part: -part[1])[:3]
-    takes = ", ".join(f"{section_name(name)} {format_bytes(size)}" for name, size in largest)
-    fitted = ", with one value a row," if request.fit else ""
-    cures = " or ".join(_cures(draft, parts, total - (request.max_bytes or 0)))
-    return too_large(
-        request.max_bytes,
-        f"the smallest that layout {request.layout} in {request.precision} allows{fitted} is {total} bytes ({takes}): "
-        f"{cures}",
-    )
-
-
-def _cures(draft: Draft, parts: dict[str, int], excess: int) -> list[str]:
-    """Return the settings that save at least `excess` bytes, those that cost least quality first.
-
-    If none is enough alone, it is the shortest list of settings, those that save most first, that are together.
-    """
-    request, source = draft.request, draft.source
-    values = sum(parts[name] for name in draft.plans())
-    saved: dict[str, float] = {"leave --titles out": _of(parts, "item_title")}
-    if request.is_version_2 and not request.one_file:
-        saved["--out NAME.edgerec"] = DEFLATED * parts[REST]
-    if "str" in draft.id_kinds.values():
-        stored = sum(HASH_BYTES * plan.n_rows for name, plan in draft.plans().items() if name != "l")
-        if request.is_version_2:
-            saved["--ids hash64"] = _of(parts, "item_id", "user_id") - stored
-    if draft.users is not None and source.encoder is not None:
-        saved["--no-users"] = sum(parts[name] for name in parts if name in ("u", "us", "uf")) + _of(parts, "user_id")
-        if isinstance(source.encoder, LeastSquaresEncoder):
-            saved["--no-users"] -= 4 * source.items.d**2
-    if request.precision in ("fp32", "fp16"):
-        saved["--precision int8"] = values * (1 - 8 / BITS_PER_VALUE[request.precision])
-    smallest = draft.items.n_rows + (0 if draft.users is None else draft.users.n_rows)
-    if not request.fit and source.scorer is None:
-        saved["--fit"] = values * (1 - smallest / max(sum(plan.n_values for plan in draft.plans().values()), 1))
-    saved = {name: size for name, size in saved.items() if size > 0}
-    if enough := [name for name, size in saved.items() if size >= excess]:
-        return enough
-    needed: list[str] = []
-    for name in sorted(saved, key=lambda one: -saved[one]):
-        needed.append(name)
-        excess -= int(saved[name])
-        if excess <= 0:
-            return [" and ".join(needed)]
-    return [" and ".join([*needed, "train on fewer items or with a smaller --budget"])]
-
-
-def _of(parts: dict[str, int], *stems: str) -> int:
-    return sum(size for name, size in parts.items() if name.startswith(stems))
-
-
-def too_large(limit: int | None, why: str) -> str:
-    """Return the message of a refused size limit; `why` names the smallest size."""
-    return f"the bundle does not fit {limit} bytes; {why}"
-
-
-def model_card(draft: Draft) -> bytes:
-    """Return the file README-<hash>.md, with the facts of the bundle, its metrics, and how to use it."""
-    about, request, precisions = draft.source.about, draft.request, "+".join(sorted(draft.precisions()))
-    subject = "user=USER" if draft.users is not None else "history=[ITEM, ...]"
-    facts = [
-        ("data", about.get("data")),
-        ("backbone", about.get("backbone")),
-        ("method", about.get("method")),
-        ("budget", about.get("budget")),
-        ("items", draft.items.n_rows),
-        ("users", draft.users.n_rows if draft.users else "none: a user's vector is made from a history"),
-        ("ids", "none: items and users are known by their rows" if request.ids == "none" else None),
-        ("dimensions", f"{draft.items.d}, {draft.items.n_values / draft.items.n_rows:.1f} an item on average"),
-        ("layout, precision", f"{request.layout}, {precisions}"),
-        ("table bytes", draft.tables.nbytes),
-        *_metrics(about, "test", ""),
-        *([] if draft.users is not None else _metrics(about, "encoder", ", users from histories")),
-    ]
-    measured = "before quantisation" if draft.trained_codes is None else "rounded as in this bundle"
-    rows = "\n".join(
-        f"| {name} | {shown(str(value)).replace('|', chr(92) + '|')} |" for name, value in facts if value is not None
-    )
-    return f"""# EdgeRec bundle
-
-| | |
-|---|---|
-{rows}
-
-Metrics are those of the trained tables, {measured}.
-
-    pip install edgerec
-    python -c "from edgerec import Recommender; print(Recommender.load('.').recommend({subject}, k=10))"
-""".encode()
-
-
-def _metrics(about: dict[str, Any], part: str, whose: str) -> list[tuple[str, str]]:
-    found = about.get("metrics", {}).get(part, {})
-    return [(f"{name} (test{whose})", f"{found[name]:.4f}") for name in ("ndcg@20", "recall@20") if name in found]
