@@ -140,6 +140,39 @@ def growth(rows: Sequence[dict[str, Any]], figure: str) -> float | None:
     return round(float(np.polyfit(n, values, 1)[0]), 3)
 
 
+def extrapolated(rows: Sequence[dict[str, Any]], n: int) -> tuple[float, float]:
+    """Return the processor seconds and the peak memory of a command at `n` interactions, from smaller ones.
+
+    Seconds follow the power law of least squares, memory the line through the two largest sizes.
+    """
+    sizes, seconds, memory = (np.array([row[key] for row in rows]) for key in ("rows", "cpu_seconds", "peak_bytes"))
+    power, factor = np.polyfit(np.log(sizes), np.log(seconds), 1)
+    (first, last), (less, more) = np.sort(sizes)[-2:], memory[np.argsort(sizes)][-2:]
+    return float(np.exp(factor) * n**power), float(more + (more - less) / (last - first) * (n - last))
+
+
+def guide_cells(result: dict[str, Any], sizes: Sequence[int]) -> list[list[str]]:
+    """Return the rows of docs/guide/scale.md: processor time and memory of each command at some sizes."""
+    found: dict[str, list[dict[str, Any]]] = {"build": result["builds"]}
+    for row in result["trainings"]:
+        found.setdefault(label(row), []).append(row)
+    return [
+        [name, *(f"{_duration(time)}, {format_bytes(round(memory))}" for time, memory in at)]
+        for name, rows in found.items()
+        for at in [[extrapolated(rows, n) for n in sizes]]
+    ]
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
 def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sample: int) -> list[dict[str, Any]]:
     """Train a backbone from a built folder, export and evaluate its run; return a row for each command."""
     more = {"svd": ["--set", "a=0.4", "--set", "b=0.4"], "ials": ["--epochs", "2"]}[backbone]

@@ -453,3 +453,12 @@ def test_the_figures_of_builds_are_those_of_the_result() -> None:
     assert max(exponents[name] for name in ("seconds", "cpu_seconds", "peak_bytes", "disk_bytes")) <= 1.1
     page = SPEED.partition("<!-- data-build -->")[2]
     assert all(f"{exponents[name]:.2f}" in page for name in data_build.FIGURES if name != "seconds")
+
+
+def test_the_growth_of_trainings_is_that_of_the_result() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "training-growth.json").read_text())
+    page = (ROOT / "docs" / "guide" / "scale.md").read_text()
+    assert rows_of("growth", page) == data_build.guide_cells(result, (20_000_000, 500_000_000, 625_000_000))
+    growth = {"build": result["exponents"], **result["training_exponents"]}
+    shown = [growth[name]["cpu_seconds"] for name in ("build", "svd: train", "ials: train", "svd: evaluate")]
+    assert "{:.2f} (build), {:.2f} (svd), {:.2f} (ials) and {:.2f}".format(*shown) in page
