@@ -84,6 +84,8 @@ class _Job:
         ranks[rank].kill()
         at = time.monotonic()
         _, errors = self._process.communicate()
+        if self._process.returncode == 0:  # the rank had done its work
+            return None
         return {
             "rank": rank,
             "after": round(moment, 2),

@@ -50,7 +50,8 @@ def test_it_has_the_gradients_of_the_dense_trainer(share: float, interactions: I
     users, items = np.split(table.rows(np.arange(500)), [300])
     dense.restore({**dense.state(), "users": users, "items": items, **objective.state()})
     found = dense._step(
-        *(torch.from_numpy(rows) for rows in (batch.users, batch.items - 300, batch.negatives[None] - 300))
+        *(torch.from_numpy(rows) for rows in (batch.users, batch.items - 300, batch.negatives[None] - 300)),
+        len(batch.users),
     )
     expected = dense.state()
     rows = objective.active_rows(batch)

@@ -22,7 +22,7 @@ def test_a_step_follows_the_papers_gradient() -> None:
     config = MFConfig(lr=0.01, negatives=1, l2=0.2)
     trainer = started(data, SizePlan(3), config)
     p, items = trainer.vectors().users[0].astype(np.float64), trainer.vectors().items.astype(np.float64)
-    trainer._step(torch.tensor([0]), torch.tensor([0]), torch.tensor([[1]]))
+    trainer._step(torch.tensor([0]), torch.tensor([0]), torch.tensor([[1]]), 1)
     wrong = 1 / (1 + np.exp(p @ (items[0] - items[1])))
     gradients = {
         "users": -wrong * (items[0] - items[1])[None] + 2 * 0.2 * p,
@@ -40,7 +40,8 @@ def test_the_hardest_negative_is_taken(random_data: Interactions) -> None:
     scores = p.numpy() @ trainer.vectors().items.T
     scores[random_data.matrix()[:5].toarray() > 0] = -np.inf
     expected = [max(drawn[:, n].tolist(), key=lambda item: scores[n, item]) for n in range(5)]
-    assert trainer._hardest(p, torch.arange(5), drawn).tolist() == expected
+    items = torch.from_numpy(trainer.vectors().items)
+    assert trainer._hardest(p, torch.arange(5), drawn, items).tolist() == expected
 
 
 def test_adams_moments_stay_zero_past_a_size(random_data: Interactions, uneven: SizePlan) -> None:

@@ -50,7 +50,7 @@ def test_a_step_follows_the_gradient_of_the_plain_formula(
     before = {name: torch.from_numpy(trainer.state()[name]).double().requires_grad_() for name in names}
     triples = [(0, 3, 4), (70, 9, 3), (11, 49, 0), (0, 9, 4)]
     users, items, drawn = (torch.tensor(rows) for rows in zip(*triples, strict=True))
-    loss = trainer._step(users, items, drawn[None])
+    loss = trainer._step(users, items, drawn[None], len(triples))
     m = products(random_data, uneven, share)
     plain_loss(before, m, triples, 0.2).backward()
     assert float(loss) == pytest.approx(float(plain_loss(before, m, triples, 0).detach()), rel=1e-5)
@@ -73,7 +73,7 @@ def test_what_is_trained_is_what_ships(random_data: Interactions, uneven: SizePl
     vectors = trainer.vectors()
     assert vectors.scorer is not None
     users, drawn = torch.arange(5), torch.arange(15).reshape(3, 5)
-    got = trainer._of_drawn(torch.from_numpy(vectors.users[:5]), drawn)
+    got = trainer._of_drawn(torch.from_numpy(vectors.users[:5]), drawn, torch.from_numpy(vectors.items))
     exact = vectors.scorer.scores(vectors.users.astype(np.float64), vectors.items.astype(np.float64))
     np.testing.assert_allclose(got, exact[users, drawn], rtol=1e-4, atol=1e-5)
 
