@@ -156,21 +156,14 @@ def guide_cells(result: dict[str, Any], sizes: Sequence[int]) -> list[list[str]]
     found: dict[str, list[dict[str, Any]]] = {"build": result["builds"]}
     for row in result["trainings"]:
         found.setdefault(label(row), []).append(row)
-    return [
-        [name, *(f"{_duration(time)}, {format_bytes(round(memory))}" for time, memory in at)]
-        for name, rows in found.items()
-        for at in [[extrapolated(rows, n) for n in sizes]]
-    ]
+    return [[name, *(_time_and_memory(*extrapolated(rows, n)) for n in sizes)] for name, rows in found.items()]
 
 
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
+def _time_and_memory(seconds: float, memory: float) -> str:
+    time = f"{seconds / 3600:.1f} h"
+    if seconds < 6000:
+        time = f"{seconds / 60:.0f} min" if seconds >= 100 else f"{seconds:.0f} s"
+    return f"{time}, {format_bytes(round(memory))}"
 
 
 def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sample: int) -> list[dict[str, Any]]:

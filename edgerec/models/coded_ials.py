@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.models.base import SizePlan, State, Vectors, cut
 from edgerec.models.encoder import LeastSquaresEncoder
-from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
+from edgerec.models.ials import singular_tables
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.row_solver import Penalties, RowSolver, ridge, weights_by_count
 from edgerec.ranks import Ranks
+from edgerec.tables import RowCodes
 from edgerec.tables.codes import in_int8
 
 _FIRST_PASSES = 2
@@ -25,9 +26,7 @@ Floats = NDArray[np.float32]
 
 def first_tables(train: Interactions, d: int, seed: int) -> State:
     """Return the users from which the first solve of items starts: of the SVD of iALS."""
-    scaled = scaled_matrix(train, DEFAULT_A, DEFAULT_B)
-    u, s, _ = truncated_svd(scaled, d, np.random.default_rng(seed), ranks=train.ranks)
-    return {"users": u * np.sqrt(s)}
+    return {"users": singular_tables(train, d, np.random.default_rng(seed))["users"]}
 
 
 class CodedIALSTrainer:
@@ -66,6 +65,7 @@ class CodedIALSTrainer:
         self._start: Callable[[], State] = partial(first_tables, train, sizes.d, seed)
         self._items: Floats | None = None
         self._moment: NDArray[np.float64] | None = None
+        self._rounded: tuple[Floats, RowCodes] | None = None
         self._users: Floats | None = None
 
     def begin(self, start: Callable[[], State]) -> None:
@@ -88,8 +88,10 @@ class CodedIALSTrainer:
     def _rotated(self, rows: Floats) -> Floats:
         return rotated(rows, self._sizes, np.random.default_rng(self._seed))
 
-    def _moment_of(self, users: Floats) -> NDArray[np.float64]:
-        """Return the (d, d) mean of u u' over the users u of all ranks, which errors of items are multiplied by."""
+    def _moment_of(self, users: Floats) -> NDArray[np.float64] | None:
+        """Return the (d, d) mean of u u' over the users u of all ranks, by which items are rounded; None for floats."""
+        if self._quantizer is None:
+            return None
         ranks = self._train.ranks
         return np.asarray(ranks.sum(users.T @ users) / ranks.total(len(users)), np.float64)
 
@@ -105,29 +107,34 @@ class CodedIALSTrainer:
 
     def _stored(self) -> Floats:
         """Return the rank's items as bundles store them."""
-        items = self._latent()
-        return items if self._quantizer is None else self._quantizer.codes(items, self._moment)[0]
+        return self._latent() if self._quantizer is None else self._coded(self._quantizer)[0]
+
+    def _coded(self, quantizer: Quantizer) -> tuple[Floats, RowCodes]:
+        """Return the rank's rounded items and their codes; items are rounded once."""
+        if self._rounded is None:
+            items = self._latent()
+            self._rounded = quantizer.codes(items, self._moment)
+        return self._rounded
 
     def epoch(self) -> dict[str, float]:
         """Solve the items, round them, solve the users. `loss`: the objective summed over all cells, by interaction."""
         alpha, reg, _, ranks = self._how
         users = self._solve_users(self._stored())[0] if self._users is None else self._users
         self._items, self._moment = self._solve_items(self._item_solver, users), self._moment_of(users)
+        self._rounded = None
         items = self._stored()
         self._users, fit = self._solve_users(items)
         penalty = reg * ridge(items, self._penalties)
         return {"loss": 1 + alpha + ranks.total(penalty - fit) / ranks.total(len(self._train))}
 
     def vectors(self) -> Vectors:
-        items, codes = self._latent().copy(), None
         if self._users is None:
             self._users, _ = self._solve_users(self._stored())
         if self._quantizer is None:
-            items = self._train.ranks.gather(items)
-        else:
-            items, codes = self._quantizer.all_codes(items, self._moment)
-        users = self._users.copy() if codes is None else in_int8(self._users)
-        return Vectors(users, items, self._encoder, codes)
+            items = self._train.ranks.gather(self._latent().copy())
+            return Vectors(self._users.copy(), items, self._encoder)
+        items, codes = self._quantizer.joined(*self._coded(self._quantizer))
+        return Vectors(in_int8(self._users), items.copy(), self._encoder, codes)
 
     def state(self) -> State:
         found: State = {"items": self._latent().copy()}
@@ -135,6 +142,6 @@ class CodedIALSTrainer:
         return found if self._moment is None else found | {"moment": np.ravel(self._moment)}
 
     def restore(self, state: State) -> None:
-        self._items, self._users = state["items"][self._train.own_items].copy(), None
+        self._items, self._rounded, self._users = state["items"][self._train.own_items].copy(), None, None
         d = self._items.shape[1]
         self._moment = state["moment"].reshape(d, d).copy() if "moment" in state else None  # of before error feedback

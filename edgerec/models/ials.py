@@ -145,7 +145,8 @@ class IALS(Backbone):
         return Encoded.exactly(LeastSquaresEncoder(closed.alpha, closed.reg), train, vectors.items, threads)
 
 
-def _singular_vectors(train: Interactions, d: int, rng: np.random.Generator) -> State:
+def singular_tables(train: Interactions, d: int, rng: np.random.Generator) -> State:
+    """Return the rank's users and all items: singular vectors of the scaled matrix times the roots of their values."""
     u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, rng, ranks=train.ranks)
     return {"users": u * np.sqrt(s), "items": v * np.sqrt(s)}
 
@@ -166,7 +167,7 @@ def _skip(rng: np.random.Generator, n: int, d: int) -> None:
 
 
 def _first_tables(train: Interactions, d: int, config: IALSConfig, seed: int) -> State:
-    return (_singular_vectors if config.start == "svd" else _noise)(train, d, np.random.default_rng(seed))
+    return (singular_tables if config.start == "svd" else _noise)(train, d, np.random.default_rng(seed))
 
 
 def _closed(config: IALSConfig) -> Any:

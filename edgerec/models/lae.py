@@ -195,7 +195,8 @@ class LAETrainer:
         rows, weights = self._stored(part)
         vectors: torch.Tensor = _Sum.apply(weights[:, None] * rows, part.given)  # type: ignore[no-untyped-call]
         of_pairs = embedding(part.at, vectors / part.lengths[:, None] ** self._power + self._bias)
-        hardest = self._hardest(of_pairs.detach(), rows.detach(), part)
+        scores = torch.stack([(of_pairs.detach() * rows.detach()[some]).sum(1) for some in part.drawn])
+        hardest = self._observed.hardest(part.users, part.drawn, scores)
         margins = (of_pairs * (embedding(hardest, rows) - embedding(part.predicted, rows))).sum(1)
         loss = softplus(margins).sum() / part.n_predicted
         others = [tensor for _, tensor in self._trained()[1:]]
@@ -245,19 +246,13 @@ class LAETrainer:
             rows, weights = self._quantizer.rounded(rows), self._quantizer.weights(weights)
         return self._shared.fetch(rows, part.items, part.drawn), weights
 
-    def _hardest(self, vectors: torch.Tensor, rows: torch.Tensor, part: _Part) -> torch.Tensor:
-        """Return (n,) of the items drawn the unobserved one with the highest score for vectors (n, d)."""
-        scores = torch.stack([(vectors * rows[some]).sum(1) for some in part.drawn])
-        scores.masked_fill_(self._observed(part.users, part.drawn), -torch.inf)
-        return part.drawn.gather(0, scores.argmax(0, keepdim=True))[0]
-
     def vectors(self) -> Vectors:
         rows, codes = self._rows.detach().numpy().copy(), None
         weights = (self._popularity @ self._weights.detach()).exp().numpy()
         if self._quantizer is None:
             rows = self._train.ranks.gather(rows)
         else:
-            rows, codes = self._quantizer.all_codes(rows)
+            rows, codes = self._quantizer.joined(*self._quantizer.codes(rows))
             weights = in_bytes(weights)
         encoder = LinearEncoder(weights, float(self._power.detach()), bias=self._bias.detach().numpy().copy())
         none = np.zeros((0, rows.shape[1]), np.float32)

@@ -98,6 +98,14 @@ class Observed:
             found[found.clone()] = self._keys[at] == hits
         return found
 
+    def hardest(self, users: torch.Tensor, drawn: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return (n,) of the items drawn (negatives, n) the unobserved one of users (n,) with the highest score.
+
+        `scores` (negatives, n) are changed.
+        """
+        scores.masked_fill_(self(users, drawn), -torch.inf)
+        return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
+
     def _places(self, keys: torch.Tensor) -> torch.Tensor:
         """Return the bit numbers of pairs."""
         return keys if self._alone else ((((keys * _ODD) >> 32) & 0xFFFFFFFF) * self._bits) >> 32
@@ -190,9 +198,7 @@ class MFTrainer:
         """Return (n,) of the items drawn (negatives, n) the unobserved one with the highest score for p (n, d)."""
         if self._observed is None:
             return drawn[0]
-        scores = self._of_drawn(p, drawn, table)
-        scores.masked_fill_(self._observed(users, drawn), -torch.inf)
-        return drawn.gather(0, scores.argmax(0, keepdim=True))[0]
+        return self._observed.hardest(users, drawn, self._of_drawn(p, drawn, table))
 
     def _mask(self, sizes: NDArray[np.int64] | None, d: int) -> torch.Tensor | None:
         if sizes is None:

@@ -96,11 +96,10 @@ class Quantizer:
         found *= self._inside
         return found, RowCodes(self._bits, steps, top)
 
-    def all_codes(self, rows: Floats, gram: NDArray[np.floating[Any]] | None = None) -> tuple[Floats, RowCodes]:
-        """Return the rounded rows and codes of all ranks."""
-        found, codes = self.codes(rows, gram)
+    def joined(self, rows: Floats, codes: RowCodes) -> tuple[Floats, RowCodes]:
+        """Return the rounded rows and codes of all ranks, given those of each, as `codes` returns them."""
         gather = self._ranks.gather
-        return gather(found), RowCodes(gather(codes.bits), gather(codes.steps), codes.top)
+        return gather(rows), RowCodes(gather(codes.bits), gather(codes.steps), codes.top)
 
     def rounded(self, rows: torch.Tensor) -> torch.Tensor:
         """Return rows (n, d) as they are stored, with the gradient of rows that are not rounded."""

@@ -77,11 +77,15 @@ def to_bytes(numbers: NDArray[np.floating[Any]], top: np.float32) -> NDArray[np.
     return np.where(numbers > 0, np.clip(roots, 1, 255), 0).astype(np.uint8)
 
 
-def byte_top(largest: Any, previous: np.float32 | None = None) -> np.float32:
-    """Return the `top` for which `largest` is byte 255, or that of the older bundle unless `largest` is far above."""
+def byte_top(largest: Any, previous: np.float32 | None = None, room: Any = None) -> np.float32:
+    """Return the `top` for which `largest` is byte 255, or that of the older bundle unless `largest` is far above.
+
+    Args:
+        room: number that is byte 255 instead of `largest`, so that larger ones of later bundles have a byte.
+    """
     if previous is not None and largest <= previous * FARTHEST_BYTE:
         return previous
-    return np.float32(largest * (256 / 255) ** 4)
+    return np.float32((largest if room is None else room) * (256 / 255) ** 4)
 
 
 def from_bytes(stored: NDArray[np.uint8], top: np.float32) -> NDArray[np.float32]:

@@ -161,12 +161,9 @@ class BETOnSVD(Method):
         search = CutSearch(job, config, CutSampler.of(job, config.widths))
         sampler = search.space
         _run(search, config, sampler)
-        uniform = []
-        for bits in job.row_bits or (None,):
-            action = sampler.rule(bits)
-            cut = sampler.cut_of(action)
-            uniform.append((search.entry(asdict(action), cut), cut))
-        return search.trained(lambda entry: sampler.cut_of(CutAction.from_json(entry["action"])), uniform)
+        return search.trained(
+            lambda entry: sampler.cut_of(CutAction.from_json(entry["action"])), lambda bits: asdict(sampler.rule(bits))
+        )
 
 
 def _run(search: CutSearch[CutSampler], config: CutConfig, sampler: CutSampler) -> None:

@@ -248,8 +248,7 @@ def searched(job: Job, config: CIESSCutConfig) -> FitResult:
     search = CutSearch(job, config, CutSpace.of(job, config.widths))
     explorer = Explorer(search, config)
     explorer.run()
-    uniform = []
-    for place, bits in enumerate(job.row_bits or (None,)):
-        cut = search.space.by_frequency(0.0, place, search.space.settings)
-        uniform.append((search.entry({"uniform": 1, "bits": bits, **search.space.settings}, cut), cut))
-    return search.trained(lambda entry: explorer.cut_of(action_of(TierAction, entry["action"])), uniform)
+    return search.trained(
+        lambda entry: explorer.cut_of(action_of(TierAction, entry["action"])),
+        lambda bits: {"uniform": 1, "bits": bits, **search.space.settings},
+    )

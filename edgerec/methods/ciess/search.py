@@ -192,11 +192,12 @@ class Explorer:
 
         This prevents the actor from drifting to an end of its range.
         """
-        rules = []
-        for rule, choice, total in zip(self._paid.rules, sides, totals, strict=True):
-            ratio = choice.proposed_mean * choice.sizes.size / total
-            rules.append(replace(rule, cost=float(np.clip(ratio**2, _LOWEST_COST, _HIGHEST_COST))))
-        self._paid.rules = rules[0], rules[1]
+        ratios = [choice.proposed_mean * choice.sizes.size / total for choice, total in zip(sides, totals, strict=True)]
+        self._charge([float(np.clip(ratio**2, _LOWEST_COST, _HIGHEST_COST)) for ratio in ratios])
+
+    def _charge(self, costs: Sequence[float]) -> None:
+        """Set the cost of memory of users and items."""
+        self._paid.rules = tuple(replace(rule, cost=cost) for rule, cost in zip(self._paid.rules, costs, strict=True))
 
     def _save(self) -> None:
         """Append the last visits; store the networks, whose size is that of many visits, now and then."""
@@ -235,9 +236,7 @@ class Explorer:
             group = number // lanes
             self._remember(pair, evaluation, begins=group % self._config.iterations == 0)
             if number >= self._stored and number % lanes == lanes - 1:
-                costs = self.visits.entries[number]["action"]["cost"]
-                rules = [replace(rule, cost=cost) for rule, cost in zip(self._paid.rules, costs, strict=True)]
-                self._paid.rules = rules[0], rules[1]
+                self._charge(self.visits.entries[number]["action"]["cost"])
                 self._learn(number - lanes + 1)
 
 

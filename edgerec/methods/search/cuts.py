@@ -276,19 +276,26 @@ class CutSearch(Generic[S]):
         """Return the entries of the fittest actions so far, the fittest first."""
         return sorted(self.history.evaluated, key=lambda entry: -entry["fitness"])[:count]
 
-    def trained(self, cut_of: Callable[[dict[str, Any]], Cut], uniform: list[tuple[dict[str, Any], Cut]]) -> FitResult:
+    def trained(
+        self, cut_of: Callable[[dict[str, Any]], Cut], uniform_action: Callable[[int | None], Any]
+    ) -> FitResult:
         """Compare the fittest actions on the other half, train the best in full, and return the best on validation.
 
         Args:
             cut_of: returns the cut of an entry.
-            uniform: entries and cuts of one size for all rows, which are trained too if the config says so.
+            uniform_action: returns the action of one size for all rows in a number of bits, None for floats. These are
+                trained too if the config says so.
         """
         ranked = self.best(self.config.finalists)
         cuts = [cut_of(entry) for entry in ranked]
         scores = [self.evaluator.evaluate(cut, 1) for cut in cuts]
         best = sorted(range(len(cuts)), key=lambda number: -scores[number])[: self.config.retrain]
         finalists = [(ranked[number], cuts[number]) for number in best]
-        return self._in_full(finalists + (uniform if self.config.include_uniform_baseline else []))
+        if self.config.include_uniform_baseline:
+            for place, bits in enumerate(self.space.bits or (None,)):
+                cut = self.space.by_frequency(0.0, place, self.space.settings)
+                finalists.append((self.entry(uniform_action(bits), cut), cut))
+        return self._in_full(finalists)
 
     def _in_full(self, finalists: list[tuple[dict[str, Any], Cut]]) -> FitResult:
         """Train each cut in full and return the best fit on validation, by eval, with its settings."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +50,6 @@ from edgerec_export.onnx import (
 from edgerec_export.pack import TablesFile
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
-
-if TYPE_CHECKING:
-    pass
 
 HASH_DIGITS = 12
 """Hexadecimal digits of the sha256 in the name of a file."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
+from edgerec_export.allocate import Allocation
 from edgerec_export.layouts import (
     BLOCKED,
     Layout,
     LayoutVariant,
+    TableAllocation,
     TableRequest,
     id_order,
     layout,
@@ -20,10 +22,6 @@ from edgerec_export.layouts import (
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
 from edgerec_export.values import PER_BYTE
-
-if TYPE_CHECKING:
-    from edgerec_export.allocate import Allocation
-    from edgerec_export.layouts import TableAllocation
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from edgerec.budget import BITS_PER_VALUE, format_bytes
 from edgerec.errors import BudgetError
 from edgerec.models.encoder import LeastSquaresEncoder
 from edgerec.runtime.manifest import section_name
+from edgerec_export.allocate import Allocation
 from edgerec_export.draft.draft import Draft
 from edgerec_export.draft.requests import BundleRequest
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
-
-if TYPE_CHECKING:
-    from edgerec_export.allocate import Allocation
 
 REST = "graphs, manifest and card"
 DEFLATED = 0.6

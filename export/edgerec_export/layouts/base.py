@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.tables import Table
-from edgerec.tables.codes import FARTHEST_BYTE, LARGEST, TINY, byte_top, to_bytes
+from edgerec.tables.codes import LARGEST, TINY, byte_top, to_bytes
 from edgerec.tables.paging import forget_pages
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor
 from edgerec_export.values import (
@@ -296,9 +296,7 @@ class TablePlan(ABC):
                 in_fewest = max(in_fewest, np.float32(value / fewest))
         previous = None if coder.previous is None else coder.previous.top
         if self.scale_type == "uint8":
-            if previous is not None and largest <= previous * FARTHEST_BYTE:
-                return previous
-            return byte_top(HEADROOM * in_fewest)
+            return byte_top(largest, previous, room=HEADROOM * in_fewest)
         return np.float32(largest) if previous is None or largest > previous * FARTHEST else previous
 
     def _stored_scales(self, scales: NDArray[np.float32], top: np.float32) -> NDArray[Any]:
