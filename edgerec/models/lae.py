@@ -18,7 +18,7 @@ from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.coded_ials import CodedIALSTrainer, first_tables
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.ials import EXPONENTS
-from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.low_rank import right_vectors, scaled_matrix
 from edgerec.models.mf import Observed
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_choice, check_range, check_ranges
@@ -160,7 +160,7 @@ class LAETrainer:
         """Return the (n_items, d) first rows, and the logarithm of the factor that gives scores a deviation of 1."""
         train = self._train
         counts = np.maximum(train.item_counts(), 1).astype(np.float32)
-        _, s, v = truncated_svd(scaled_matrix(train, self._config.a, self._b), d, rng, ranks=train.ranks)
+        s, v = right_vectors(scaled_matrix(train, self._config.a, self._b), d, rng, ranks=train.ranks)
         mask = prefix_mask(sizes, d).astype(np.float32)
         shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
         rows = v * shares * (counts**self._b)[:, None] * mask

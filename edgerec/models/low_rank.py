@@ -22,6 +22,8 @@ OVERSAMPLE = 16
 _POWER_ITERATIONS = 4
 _FROM_START = 2
 """Power iterations from the vectors of a matrix with other exponents."""
+_BLOCK = 1 << 14
+"""Rows in float64 at once."""
 
 
 def passes(from_start: bool) -> int:
@@ -45,49 +47,101 @@ def scaled_matrix(train: Interactions, a: float, b: float) -> scipy.sparse.csr_a
 
 
 def truncated_svd(
+    matrix: scipy.sparse.csr_array[Any, Any], d: int, rng: np.random.Generator, ranks: Ranks = ALONE
+) -> Factors:
+    """Return the `d` largest singular values of `matrix` (n, m) with their vectors, as `right_vectors` does.
+
+    Each of several ranks has rows of the matrix, and returns those rows of u.
+
+    Returns:
+        u (n, d), s (d,), v (m, d), float32.
+    """
+    s, v = right_vectors(matrix, d, rng, ranks=ranks)
+    return matrix @ (v * _inverse(s).astype(np.float32)), s, v
+
+
+def right_vectors(
     matrix: scipy.sparse.csr_array[Any, Any],
     d: int,
     rng: np.random.Generator,
     start: NDArray[np.float32] | None = None,
     ranks: Ranks = ALONE,
-) -> Factors:
-    """Return the `d` largest singular values of `matrix` (n, m) with their vectors, the largest first.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the `d` largest singular values of `matrix` (n, m), the largest first, with their right vectors.
 
-    Each of several ranks has rows of the matrix, and returns those rows of u: a pass over the rows ends in one sum.
+    Each of several ranks has rows of the matrix: a pass over the rows ends in one sum.
 
     A random range finder with power iterations, each orthonormalised (Halko, Martinsson and Tropp 2011,
-    algorithms 4.4 and 5.1). BLAS runs on one thread, so the result does not depend on the machine's load.
+    algorithms 4.4 and 5.1). Nothing has a row for each user but the matrix: the vectors follow from Gram matrices in
+    float64. BLAS runs on one thread, so the result does not depend on the machine's load.
 
     Args:
         start: (m, d) right singular vectors of a similar matrix, which halve the iterations.
 
     Returns:
-        u (n, d), s (d,), v (m, d), float32. If d exceeds the smaller side, the rest is zero. Each column
-        of v has its entry of largest magnitude positive, so that two seeds agree in sign.
+        s (d,), v (m, d), float32. If d exceeds the rank, the rest is zero. Each column of v has its entry of largest
+        magnitude positive, so that two seeds agree in sign.
     """
+    from scipy.linalg import qr
+
     n, m = int(ranks.total(matrix.shape[0])), matrix.shape[1]
-    transposed = matrix.T.tocsr()
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
         basis = rng.standard_normal((m, min(d + OVERSAMPLE, n, m)), dtype=np.float32)
         if start is not None:
             basis[:, : min(d, basis.shape[1])] = start[:, : basis.shape[1]]
         for _ in range(_POWER_ITERATIONS if start is None else _FROM_START):
-            basis = np.linalg.qr(ranks.sum(transposed @ (matrix @ basis))).Q
-        left = _orthonormal(matrix @ basis, ranks)
-        small_u, s, vt = map(ranks.first, np.linalg.svd(ranks.sum(transposed @ left).T, full_matrices=False))
-        u = left @ small_u
-    signs = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(axis=1)])
-    return _pad(u * signs, d), _pad(s[None], d)[0], _pad((vt * signs[:, None]).T, d)
+            basis = qr(ranks.sum(_passed(matrix, basis)), mode="economic", check_finite=False)[0]
+        gram = np.zeros((basis.shape[1], basis.shape[1]))
+        image = ranks.sum(_passed(matrix, basis, gram))
+        factor, s = map(ranks.first, _largest(ranks.sum(gram), _product(image, image)))
+        v = image @ factor[:, :d]
+    v *= np.sign(v[np.abs(v).argmax(axis=0), np.arange(v.shape[1])])
+    return _pad(s[None], d)[0], _pad(ranks.first(v), d)
 
 
-def _orthonormal(rows: NDArray[np.float32], ranks: Ranks) -> NDArray[np.float32]:
-    """Return the rank's rows of an orthonormal basis of all rows (n, k), by the factors of each rank's rows."""
-    q, r = np.linalg.qr(rows)
-    if ranks.count == 1:
-        return q
-    first = int(ranks.gather(np.array([len(r)]))[: ranks.rank].sum())
-    joined = ranks.first(np.linalg.qr(ranks.gather(r)).Q)
-    return np.asarray(q @ joined[first : first + len(r)], np.float32)
+def _passed(
+    matrix: scipy.sparse.csr_array[Any, Any], columns: NDArray[np.float32], gram: NDArray[np.float64] | None = None
+) -> NDArray[np.float32]:
+    """Return M' M `columns` (m, k), by ranges of the rows of M; add the Gram matrix of M `columns` to `gram`."""
+    total = np.zeros_like(columns)
+    for first, end in user_ranges(matrix.indptr.astype(np.int64)):
+        rows = matrix[first:end]
+        image = rows @ columns
+        total += rows.T @ image
+        if gram is not None:
+            gram += _product(image, image)
+    return total
+
+
+def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return left' right (k, k), summed in float64."""
+    total = np.zeros((left.shape[1], right.shape[1]))
+    for first in range(0, len(left), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        total += left[part].astype(np.float64).T @ right[part].astype(np.float64)
+    return total
+
+
+def _largest(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (k, k) F such that M' M Q F has the right singular vectors of M in the span of M Q, and their values (k,).
+
+    Args:
+        left: the Gram matrix of M Q.
+        right: that of M' M Q.
+    """
+    squares, vectors = np.linalg.eigh(left)
+    orthonormal = vectors * _inverse(np.sqrt(np.maximum(squares, 0)))
+    squares, vectors = np.linalg.eigh(orthonormal.T @ right @ orthonormal)
+    s = np.sqrt(np.maximum(squares, 0))[::-1]
+    factor = orthonormal @ vectors[:, ::-1] * _inverse(s)
+    return factor.astype(np.float32), s.astype(np.float32)
+
+
+def _inverse(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return 1 / values, 0 for those below float32's precision next to the largest."""
+    known = values > np.finfo(np.float32).eps * values.max(initial=0)
+    inverse: NDArray[np.float64] = np.divide(1.0, values, out=np.zeros(len(values)), where=known)
+    return inverse
 
 
 def _pad(columns: NDArray[Any], d: int) -> NDArray[np.float32]:

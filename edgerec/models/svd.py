@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut
 from edgerec.models.encoder import Encoded, LinearEncoder
-from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, scaled_matrix, truncated_svd
+from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, right_vectors, scaled_matrix
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_ranges
 from edgerec.tables.codes import in_bytes
@@ -92,7 +92,7 @@ class _Decompositions:
 
     def _decomposed(self, train: Interactions, a: float, b: float, start: NDArray[np.float32] | None) -> _Factors:
         scaled = scaled_matrix(train, a, b)
-        _, s, v = truncated_svd(scaled, self._d, np.random.default_rng(self._seed), start, train.ranks)
+        s, v = right_vectors(scaled, self._d, np.random.default_rng(self._seed), start, train.ranks)
         return s, v, float(np.square(s).sum() / train.ranks.sum(np.square(scaled.data).sum()))
 
 

@@ -57,7 +57,10 @@ def test_rows_are_stored_as_the_codes_that_were_trained(run: Run, tmp_path: Path
 
 
 def test_the_bundle_answers_as_training_does(run: Run, data: Interactions, tmp_path: Path) -> None:
-    """Id for id: both round users to int8, sum products of integers exactly, and rank ties by row."""
+    """Id for id: both round users to int8, sum products of integers exactly, and rank ties by row.
+
+    A number within 1e-4 of the middle between two integers may be rounded either way, as float32 sums have an order.
+    """
     done = export(from_run(run), tmp_path / "b", precision=run.config["precision"])
     assert done.verification is not None
     model = Recommender.load(done.folder)
@@ -69,11 +72,14 @@ def test_the_bundle_answers_as_training_does(run: Run, data: Interactions, tmp_p
     scales = items.row_codes.scales()[order]
     codes = np.rint(items.dense()[order] / scales[:, None])
     users = run.encoder.users(data, items.dense())
-    of_users = np.rint(users / (np.abs(users).max(1, keepdims=True) / np.float32(127)))
+    in_steps = users / (np.abs(users).max(1, keepdims=True) / np.float32(127))
+    clear = np.flatnonzero((np.abs(in_steps % 1 - 0.5) > 1e-4).all(1))
+    assert len(clear) > 0.9 * data.n_users
+    of_users = np.rint(in_steps)
     scores = (of_users @ codes.T).astype(np.float32) * scales
     scores[data.matrix().toarray()[:, order] > 0] = -np.inf
     expected = data.item_ids[order[np.argsort(-scores, axis=1, kind="stable")[:, :20]]]
-    for user in range(0, data.n_users, 7):
+    for user in clear[::7].tolist():
         history = data.item_ids[data.indices[data.indptr[user] : data.indptr[user + 1]]].tolist()
         found = [answer.item for answer in model.recommend(history=history, k=20)]
         assert found == expected[user].tolist()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from edgerec.models.low_rank import OVERSAMPLE, passes
 
 FLOAT = 4
+_DOUBLE = 8
 _COUNT = 8
 _INDEX = 4
 
@@ -26,16 +27,15 @@ def gather_bytes(n: int, count: int) -> int:
 def svd_bytes(n_items: int, d: int, count: int, *, from_start: bool = False) -> int:
     """Return the bytes of one decomposition: each pass over the users sums (n_items, d + 16) float32.
 
-    After the last but one, the (d + 16) x (d + 16) factors of the ranks' users are gathered; rank 0 sends its results
-    to the others, so that all have the same signs and rotations, whatever their processors. Fewer columns are used if
-    there are fewer users or items than d + 16.
+    With the last, (d + 16) x (d + 16) Gram matrices in float64 are summed; rank 0 sends its results to the others, so
+    that all have the same signs and rotations, whatever their processors. Fewer columns are used if there are fewer
+    users or items than d + 16.
     """
     k = d + OVERSAMPLE
     each = sum_bytes(FLOAT * n_items * k, count)
-    factors = gather_bytes(_COUNT * count, count) + gather_bytes(FLOAT * count * k * k, count)
-    factors += (count - 1) * FLOAT * count * k * k
-    result = (count - 1) * FLOAT * (k * k + k + k * n_items)
-    return passes(from_start) * each + factors + result + sum_bytes(_COUNT, count)
+    gram = sum_bytes(_DOUBLE * k * k, count)
+    result = (count - 1) * FLOAT * (k * k + k + n_items * d)
+    return passes(from_start) * each + gram + result + sum_bytes(_COUNT, count)
 
 
 def ials_bytes(n_users: int, n_items: int, d: int, count: int, *, weighted: bool = False) -> int:
