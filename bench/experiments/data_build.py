@@ -1,12 +1,13 @@
 """Data that are larger than memory: time, memory and disk of `edgerec data build`, and of training from its folder.
 
-usage: python -m bench.experiments.data_build [--sizes 1000000,5000000,20000000] [--memory 1GiB] [--out result.json]
+usage: python -m bench.experiments.data_build [--sizes 1000000,5000000,20000000] [--memory 1GiB] --out result.json
 
 Made-up interactions with text ids follow power laws: a user's number of interactions, and an item's, is a power of its
 rank. A generator writes them as Parquet within 500 MB. Every command has a process of its own, whose tree is measured:
 the sum of resident bytes, read 50 times a second, and the bytes of the folder that it writes, twice a second. The
 same work is done by a pandas and by a Polars script if these are installed. At some sizes svd and iALS train from
 the folder, and their runs are exported and evaluated. Exponents are slopes of least squares between logarithms.
+Finished cells are stored next to the result, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from bench.experiments.harness import Figures, experiment
+from bench.experiments.harness import Figures, cached, experiment, next_to_out
 from edgerec.budget import format_bytes
 from edgerec.console import messages, print_table
 from edgerec.errors import BenchError
@@ -166,6 +168,43 @@ def _time_and_memory(seconds: float, memory: float) -> str:
     return f"{time}, {format_bytes(round(memory))}"
 
 
+class _Size:
+    """Measurements of one number of interactions, in a folder of its own; the first writes them and builds."""
+
+    def __init__(self, n: int, place: Path, memory: str) -> None:
+        self.place, self._n, self._memory = place, n, memory
+        self._source, self._built = place / "events.parquet", place / "built"
+
+    def build(self) -> Figures:
+        self.place.mkdir()
+        write_events(self._source, self._n)
+        words = ["-m", "edgerec.cli", "data", "build", str(self._source), "--memory", self._memory]
+        words += ["--split", "random:80/20", "--out", str(self._built)]
+        row = _timed(f"build of {self._n:,}", words, self._built)
+        return {**self._about(), **row, **json.loads((self._built / "dataset.json").read_bytes())["counts"]}
+
+    def by_script(self, name: str) -> Figures:
+        self._build_once()
+        out = self.place / name
+        out.mkdir()
+        row = _timed(f"{name} of {self._n:,}", ["-c", SCRIPTS[name], str(self._source), str(out)], out)
+        same = _same(self._built, out)
+        shutil.rmtree(out)
+        return {"script": name, **self._about(), **row, "same": same}
+
+    def trained(self, backbone: str, dimensions: int, sample: int) -> Figures:
+        self._build_once()
+        rows = train_and_export(self._built, self.place, backbone, dimensions, sample)
+        return {"rows": [{"rows": self._n, **row} for row in rows]}
+
+    def _build_once(self) -> None:
+        if not self.place.exists():
+            self.build()
+
+    def _about(self) -> dict[str, int]:
+        return {"rows": self._n, "source_bytes": self._source.stat().st_size}
+
+
 def train_and_export(data: Path, place: Path, backbone: str, dimensions: int, sample: int) -> list[dict[str, Any]]:
     """Train a backbone from a built folder, export and evaluate its run; return a row for each command."""
     more = {"svd": ["--set", "a=0.4", "--set", "b=0.4"], "ials": ["--epochs", "2"]}[backbone]
@@ -194,7 +233,7 @@ def sizes_of(text: str) -> list[int]:
         raise BenchError(f"{text!r} is no list of whole numbers, such as 1000000,5000000") from None
 
 
-@experiment("data-build")
+@experiment("data-build", needs_out=True)
 @click.option(
     "--sizes", default="1000000,5000000,20000000", show_default=True, help="Numbers of interactions, between commas."
 )
@@ -215,27 +254,17 @@ def main(
     builds: list[dict[str, Any]] = []
     scripts: list[dict[str, Any]] = []
     trainings: list[dict[str, Any]] = []
+    cells, about = next_to_out(".cells"), {"memory": memory, "dimensions": dimensions, "sample_users": sample_users}
     with tempfile.TemporaryDirectory(prefix="edgerec-build-") as folder:
         for n in sizes_of(sizes):
-            place = Path(folder, str(n))
-            place.mkdir()
-            source, built = place / "events.parquet", place / "built"
-            write_events(source, n)
-            about = {"rows": n, "source_bytes": source.stat().st_size}
-            words = ["-m", "edgerec.cli", "data", "build", str(source), "--memory", memory, "--split", "random:80/20"]
-            builds.append({**about, **_timed(f"build of {n:,}", [*words, "--out", str(built)], built)})
-            builds[-1] |= json.loads((built / "dataset.json").read_bytes())["counts"]
-            for name, script in SCRIPTS.items() if n <= scripts_up_to else ():
-                if importlib.util.find_spec(name) is not None:
-                    out = place / name
-                    out.mkdir()
-                    row = _timed(f"{name} of {n:,}", ["-c", script, str(source), str(out)], out)
-                    scripts.append({"script": name, **about, **row, "same": _same(built, out)})
-                    shutil.rmtree(out)
+            size = _Size(n, Path(folder, str(n)), memory)
+            builds.append(cached(cells / f"{n}-build.json", {"memory": memory}, size.build))
+            names = [name for name in SCRIPTS if n <= scripts_up_to and importlib.util.find_spec(name) is not None]
+            scripts += [cached(cells / f"{n}-{name}.json", {}, partial(size.by_script, name)) for name in names]
             for backbone in ("svd", "ials") if n in sizes_of(train_at) else ():
-                rows = train_and_export(built, place, backbone, dimensions, sample_users)
-                trainings += [{"rows": n, **row} for row in rows]
-            shutil.rmtree(place)
+                measure = partial(size.trained, backbone, dimensions, sample_users)
+                trainings += cached(cells / f"{n}-{backbone}.json", about, measure)["rows"]
+            shutil.rmtree(size.place, ignore_errors=True)
     exponents = {name: growth(builds, name) for name in FIGURES}
     of_trainings = {
         name: {figure: growth([row for row in trainings if label(row) == name], figure) for figure in FIGURES}

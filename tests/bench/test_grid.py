@@ -72,11 +72,11 @@ def killed_once(command: list[str | Path], out: Path, rows: int, delay: float) -
 
 
 @pytest.mark.slow
-def test_a_grid_killed_five_times_ends_with_the_file_of_one_that_was_not(
+def test_a_grid_killed_twice_ends_with_the_file_of_one_that_was_not(
     whole: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:
     command, out, rng = grid_command(tmp_path, "killed.jsonl"), tmp_path / "killed.jsonl", random.Random()
-    for rows in (0, 2, 4, 6, 8):
+    for rows in (0, 5):
         killed_once(command, out, rows, rng.uniform(0, 0.6))
         lines = out.read_bytes().splitlines(keepends=True) if out.exists() else []
         assert {line for line in lines if line.endswith(b"\n")} <= set(whole.read_bytes().splitlines(keepends=True))
@@ -94,7 +94,7 @@ def test_ctrl_c_keeps_the_finished_cells_and_the_same_command_goes_on(
     command, out = grid_command(tmp_path, "stopped.jsonl"), tmp_path / "stopped.jsonl"
     rows = set(whole.read_bytes().splitlines())
     before = 0
-    for wanted in (0, 3, 6):  # 0: while it starts the first cells
+    for wanted in (0, 4):  # 0: while it starts the first cells
         stopped = interrupted(command, lambda wanted=wanted: started(out) and rows_in(out) >= wanted)
         assert stopped.returncode == 130
         assert "the same command resumes" in stopped.stderr
