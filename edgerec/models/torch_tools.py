@@ -25,7 +25,8 @@ def device_of(name: str) -> torch.device:
     if name == "cpu" or name in gpus or (gpus and name == "cuda"):
         found: torch.device = library.device(name)
         return found
-    fix = f"choose cpu, cuda or {', '.join(gpus)}" if gpus else "leave it out, or install a GPU's driver and its torch"
+    of_gpu = "leave it out to train on the CPU; a GPU needs its driver, and a torch that is built for it"
+    fix = f"choose cpu, cuda or {', '.join(gpus)}" if gpus else of_gpu
     raise UnsupportedError(f"torch finds no device {name!r} here: {fix}")
 
 
