@@ -87,7 +87,7 @@ def train(
         seed: seed of every random choice.
         threads: maximum number of threads; None for the backbone's own choice. One thread makes the result
             reproducible to the bit.
-        device: 'cpu' or 'cuda', for backbones on torch.
+        device: 'cpu', or 'cuda' for a GPU; set, rigl, sparserec and pep train on the CPU alone.
         max_epochs: maximum number of training epochs; None for the backbone's own.
         patience: epochs without a better validation NDCG@20 before training stops; None for the backbone's own.
         sample_users: number of users, chosen by the seed, on which validation and test parts are measured; None for
@@ -186,7 +186,7 @@ def _fit(
     model, config = request.backbone, request.config
 
     numbers = count()
-    shared = shared_start(model, parts, config, request.options.seed)
+    shared = shared_start(model, parts, config, request.options)
 
     def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
         nonlocal config

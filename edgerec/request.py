@@ -13,7 +13,7 @@ from edgerec.errors import RequestError, SettingError, UnsupportedError
 from edgerec.methods import VARIANT, Method, Workers, default_backbone
 from edgerec.methods import method as find_method
 from edgerec.methods.search import searches
-from edgerec.models import Backbone
+from edgerec.models import Backbone, device_of
 from edgerec.models import backbone as find_backbone
 from edgerec.ranks import Ranks
 from edgerec.training import FitOptions
@@ -73,6 +73,7 @@ class TrainRequest:
                 "the precision auto is for --method bet or ciess with --backbone svd, which choose each row's bits; "
                 "name another one here, and give 'edgerec export' --precision auto"
             )
+        check_device(technique, device)
         limit = Budget.parse(budget) if isinstance(budget, str) else budget
         config = configured(model.config, settings, f"backbone {backbone}")
         return cls(
@@ -104,6 +105,18 @@ class TrainRequest:
             "method_settings": asdict(self.method_config),
             **({} if sample is None else {"sample_users": sample}),
         }
+
+
+def check_device(method: Method, device: str) -> None:
+    """Raise UnsupportedError for a device that torch does not find, or that the method does not train on."""
+    if device == "cpu":
+        return
+    if method.cpu_only:
+        raise UnsupportedError(
+            f"the method {method.name} trains sparse tables, on the CPU only: leave the device {device!r} out, or "
+            "choose another method"
+        )
+    device_of(device)
 
 
 def check_workers(request: TrainRequest, workers: Workers) -> None:

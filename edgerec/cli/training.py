@@ -67,7 +67,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--device",
         default="cpu",
         metavar="NAME",
-        help="Processor to train on, cpu or cuda; only mf and ncf can use cuda.",
+        help="Processor to train on: cpu, or cuda for a GPU; set, rigl, sparserec and pep train on the CPU alone.",
     ),
     option("--epochs", type=click.IntRange(1), show_default=MAX_EPOCHS, help="Maximum number of training epochs."),
     option(

@@ -159,12 +159,14 @@ class Method(Configured, Protocol):
     Attributes:
         backbones: names of the supported backbones.
         budgeted: False if it takes no budget.
+        cpu_only: True if it trains on the CPU alone.
         codes_rows: True if it rounds rows to integer codes itself, in the bits of the precision; the precision 'auto'
             lets it choose them for each row.
     """
 
     backbones: ClassVar[frozenset[str]] = frozenset(BACKBONES)
     budgeted: ClassVar[bool] = True
+    cpu_only: ClassVar[bool] = False
     codes_rows: ClassVar[bool] = False
 
     def fit(self, job: Job, config: Any) -> FitResult:

@@ -24,7 +24,7 @@ from edgerec.models.base import (
 )
 from edgerec.models.low_rank import scaled_matrix
 from edgerec.models.settings import check_choice, check_range, check_ranges
-from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
+from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
@@ -54,6 +54,7 @@ __all__ = [
     "check_ranges",
     "check_sizes",
     "cut",
+    "device_of",
     "join_states",
     "prefix_mask",
     "restore_adam",

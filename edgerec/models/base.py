@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import TableError, UnsupportedError
 from edgerec.models.scorer import NeuMFScorer
+from edgerec.models.torch_tools import device_of
 from edgerec.tables import RowCodes
 from edgerec.tables.codes import in_int8
 
@@ -216,8 +217,7 @@ class Backbone(Protocol):
     Attributes:
         name: name on the command line.
         config: frozen dataclass of its settings; every field has a default and is documented.
-        trainer_class: called with train, sizes, config, seed and threads, and with the device if it has others.
-        cpu_only: True if it trains on the CPU alone.
+        trainer_class: called with train, sizes, config, seed, threads and the device's name.
         user_table: False if a user's vector is computed from its history.
         size_exponent: exponent of frequencies in sizes by popularity, unless a setting gives it.
         max_epochs: maximum number of epochs.
@@ -234,7 +234,6 @@ class Backbone(Protocol):
     name: ClassVar[str]
     config: ClassVar[type[Any]]
     trainer_class: ClassVar[Callable[..., Trainer]]
-    cpu_only: ClassVar[bool] = True
     user_table: ClassVar[bool] = True
     size_exponent: ClassVar[float] = 0.25
     max_epochs: ClassVar[int]
@@ -265,7 +264,7 @@ class Backbone(Protocol):
         """Return the same settings with the typical value of each that is open."""
         return replace(config, **{name: self.typical[name] for name in self.open_axes(config)})
 
-    def shared_start(self, train: Interactions, d: int, config: Any, seed: int) -> Any:
+    def shared_start(self, train: Interactions, d: int, config: Any, seed: int, device: str = "cpu") -> Any:
         """Return what trainers of all settings start from, so that it is computed once; None for nothing.
 
         Trainers of `train`, or of `train` with more interactions, take it by `begin`. It depends on these arguments
@@ -288,17 +287,15 @@ class Backbone(Protocol):
         With `threads` None, sparse products use one thread a core and torch uses one.
 
         Raises:
-            UnsupportedError: a device that it does not train on, or sizes for users who have no table.
+            UnsupportedError: a device that torch does not find, or sizes for users who have no table.
             TableError: sizes that do not fit the rows.
         """
-        if self.cpu_only and device != "cpu":
-            raise UnsupportedError(f"{self.name} runs on the CPU only, not on {device!r}; leave the device out")
+        if device != "cpu":
+            device_of(device)  # before any work
         if not self.user_table and sizes.users is not None:
             raise UnsupportedError(f"{self.name} has no user table, so users take no sizes: give SizePlan(users=None)")
         sizes.check(train)
-        return self.trainer_class(
-            train, sizes, self.closed(config), seed, threads, *(() if self.cpu_only else (device,))
-        )
+        return self.trainer_class(train, sizes, self.closed(config), seed, threads, device)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None

@@ -24,9 +24,9 @@ _FIRST_PASSES = 2
 Floats = NDArray[np.float32]
 
 
-def first_tables(train: Interactions, d: int, seed: int) -> State:
+def first_tables(train: Interactions, d: int, seed: int, device: str = "cpu") -> State:
     """Return the users from which the first solve of items starts: of the SVD of iALS."""
-    return {"users": singular_tables(train, d, np.random.default_rng(seed))["users"]}
+    return {"users": singular_tables(train, d, np.random.default_rng(seed), device)["users"]}
 
 
 class CodedIALSTrainer:
@@ -48,9 +48,10 @@ class CodedIALSTrainer:
         threads: int | None,
         item_exponent: float = 0.0,
         user_exponent: float = 0.0,
+        device: str = "cpu",
     ) -> None:
         """Start a fit; items have codes of `bits` bits, or None for floats. The exponents are those of `IALSConfig`."""
-        self._train, self._seed, self._threads = train, seed, threads
+        self._train, self._seed, self._threads, self._device = train, seed, threads, device
         self._encoder = LeastSquaresEncoder(alpha, reg)
         self._sizes = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
         own = self._sizes[train.own_items]
@@ -59,10 +60,10 @@ class CodedIALSTrainer:
         self._columns = (columns.indptr, columns.indices, columns.shape[1])
         self._penalties = Penalties.by_count(np.diff(columns.indptr), item_exponent, train.ranks)
         self._weights = weights_by_count(train.user_counts(), user_exponent, train.ranks)
-        self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d)
+        self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, device=device)
         of_items = None if sizes.items is None else own
-        self._item_solver = RowSolver(*self._columns, sizes.d, of_items, self._penalties)
-        self._start: Callable[[], State] = partial(first_tables, train, sizes.d, seed)
+        self._item_solver = RowSolver(*self._columns, sizes.d, of_items, self._penalties, device)
+        self._start: Callable[[], State] = partial(first_tables, train, sizes.d, seed, device)
         self._items: Floats | None = None
         self._moment: NDArray[np.float64] | None = None
         self._rounded: tuple[Floats, RowCodes] | None = None
@@ -75,7 +76,7 @@ class CodedIALSTrainer:
         """Return the rank's items before rounding; the first ones are computed here."""
         if self._items is None:
             users = self._start()["users"]
-            solver = RowSolver(*self._columns, users.shape[1], penalties=self._penalties)
+            solver = RowSolver(*self._columns, users.shape[1], None, self._penalties, self._device)
             for number in range(_FIRST_PASSES):
                 items = self._solve_items(solver, users)
                 if number + 1 < _FIRST_PASSES:

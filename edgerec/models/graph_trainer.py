@@ -23,8 +23,9 @@ from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.on_device import sparse_tensor
 from edgerec.models.shared_rows import Rows, SharedRows, drawn_rows
-from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
+from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
 from edgerec.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
@@ -129,20 +130,25 @@ class Propagation:
         threads: int | None = None,
         ranks: Ranks = ALONE,
         n_users: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         """Split `graph` (n, n), which must be symmetric, for at most `threads` threads; None for one a core.
 
-        `n_users` is the number of the users of this one of several ranks.
+        `n_users` is the number of the users of this one of several ranks; `device` multiplies tensors of its own.
         """
         self._layers, self._ranks, self._n_users = layers, ranks, n_users
         self._threads = threads or os.cpu_count() or 1
         parts = 1 if self._threads == 1 else _BLOCKS_A_THREAD * self._threads
+        self._blocks: list[Any]
+        if device is not None and device.type != "cpu":
+            self._blocks = [sparse_tensor(graph, device)]
+            return
         cuts = np.searchsorted(graph.indptr, np.linspace(0, graph.nnz, parts + 1)[1:-1]).tolist()
         self._blocks = [graph[start:stop] for start, stop in zip([0, *cuts], [*cuts, graph.shape[0]], strict=True)]
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the mean over the layers of `values` (n, d) as a new array."""
-        total, layer = values.copy(), values
+        """Return the mean over the layers of `values` (n, d), an array or, on a device, a tensor, as a new one."""
+        total, layer = 1 * values, values
         for _ in range(self._layers):
             layer = self._summed(self._product(layer))
             total += layer
@@ -151,7 +157,7 @@ class Propagation:
 
     def backward(self, gradient: NDArray[Any]) -> NDArray[Any]:
         """Return the rank's part of the gradient of the values, of its part of that of their mean over the layers."""
-        total, layer = gradient.copy(), gradient
+        total, layer = 1 * gradient, gradient
         for _ in range(self._layers):
             layer = self._product(self._summed(layer))
             total += layer
@@ -159,7 +165,7 @@ class Propagation:
         return total
 
     def differentiable(self, values: torch.Tensor) -> torch.Tensor:
-        """Propagate values (n, d) on the CPU, with a gradient.
+        """Propagate values (n, d) with a gradient.
 
         A and its polynomial are symmetric, so that the gradient of a propagation is the propagation of the gradient.
         """
@@ -174,7 +180,8 @@ class Propagation:
 
     def _product(self, values: NDArray[Any]) -> NDArray[Any]:
         if len(self._blocks) == 1:
-            return np.asarray(self._blocks[0] @ values)
+            product: NDArray[Any] = self._blocks[0] @ values
+            return product
         with ThreadPoolExecutor(self._threads) as pool:
             return np.concatenate(list(pool.map(lambda block: block @ values, self._blocks)))
 
@@ -183,11 +190,18 @@ class _Propagate(Function):
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, propagation: Propagation) -> torch.Tensor:
         ctx.propagation = propagation
-        return torch.from_numpy(propagation(values.detach().numpy()))
+        return _run(propagation, values.detach())
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return torch.from_numpy(ctx.propagation.backward(gradients[0].contiguous().numpy())), None
+        return _run(ctx.propagation.backward, gradients[0].contiguous()), None
+
+
+def _run(propagate: Callable[[Any], Any], values: torch.Tensor) -> torch.Tensor:
+    """Return what a function of arrays on the CPU, or of tensors on another device, returns for `values`."""
+    on_cpu = values.device.type == "cpu"
+    result: torch.Tensor = torch.from_numpy(propagate(values.numpy())) if on_cpu else propagate(values)
+    return result
 
 
 class GraphTrainer(ABC):
@@ -204,21 +218,23 @@ class GraphTrainer(ABC):
         config: GraphConfig,
         seed: int,
         threads: int | None,
+        device: str,
     ) -> None:
         """Start a fit; `sizes` are those of the scoring rows, `ego_sizes` those of their ego rows."""
         self._train, self._positives, self._config, self._threads = train, train, config, threads
-        self._shared = SharedRows(train)
+        self._shared, self._device = SharedRows(train), device_of(device)
+        # Everything is drawn on the CPU whatever the device, so that all see the same samples.
         self._generator = torch.Generator().manual_seed(seed)
-        self._mask, self._ego_mask = _mask(train, sizes), None
+        self._mask, self._ego_mask = _mask(train, sizes, self._device), None
         if config.mask_at == "ego":
-            self._ego_mask = _mask(train, ego_sizes)
+            self._ego_mask = _mask(train, ego_sizes, self._device)
         self._ranking = config.ranking()
         d = ego_sizes.d
-        start = singular_vectors(train, d, seed) if config.start == "svd" else self._noise(d)
+        start = singular_vectors(train, d, seed, device) if config.start == "svd" else self._noise(d)
         squares = train.ranks.total(float(np.square(self._counted(start)).sum()))
         mean = np.float32(squares) / (d * (train.all_users + train.n_items))
         start *= config.std / max(float(np.sqrt(mean)), 1e-12)
-        self._ego = self._own(_cut(torch.from_numpy(start), self._ego_mask)).requires_grad_()
+        self._ego = self._own(_cut(torch.from_numpy(start).to(self._device), self._ego_mask)).requires_grad_()
         self._trained = {"ego": self._ego}
         self._optimizer = torch.optim.Adam([self._ego], lr=config.lr, fused=True)
         self._epochs = 0
@@ -240,7 +256,7 @@ class GraphTrainer(ABC):
         """
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.lr_at(self._epochs)
-        total, n = torch.zeros(()), 0
+        total, n = torch.zeros((), device=self._device), 0
         with torch_threads(self._threads):
             for batch in self.batches():
                 total += self.step(batch) * batch.counts[0]
@@ -269,7 +285,7 @@ class GraphTrainer(ABC):
 
     def batches(self) -> Iterator[Batch]:
         """Return the batches of the next epoch."""
-        return self._config.batches(self._positives, self._generator)
+        return (batch.to(self._device) for batch in self._config.batches(self._positives, self._generator))
 
     def step(self, batch: Batch) -> torch.Tensor:
         """Make one step of Adam on everything trained; return the rank's part of the ranking loss before it."""
@@ -323,12 +339,12 @@ class GraphTrainer(ABC):
             if self._ego_mask is not None:
                 items = output[self._train.n_users :]
                 axes = torch.linalg.eigh(items.T @ items).eigenvectors.flip(1)
-                rotated = output @ torch.from_numpy(self._train.ranks.first(axes.numpy()))
+                rotated = output @ torch.from_numpy(self._train.ranks.first(axes.cpu().numpy())).to(self._device)
                 truncations.append(_cut(rotated, self._mask))
             tables = map(self._counted, (output, *truncations))
             whole, *norms = (self._train.ranks.total(float(rows.square().sum())) for rows in tables)
         best = int(np.argmax(norms))
-        return output.numpy(), truncations[best].numpy(), norms[best] / whole
+        return output.cpu().numpy(), truncations[best].cpu().numpy(), norms[best] / whole
 
     def state(self) -> State:
         """Return trained arrays, Adam's moments and step counts by name, the generator and the epoch count."""
@@ -369,21 +385,21 @@ def _cut(rows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     return rows if mask is None else rows * mask.to(rows.dtype)
 
 
-def _mask(train: Interactions, sizes: SizePlan) -> torch.Tensor | None:
+def _mask(train: Interactions, sizes: SizePlan, device: torch.device) -> torch.Tensor | None:
     """Return the (n_users + n_items, d) bool prefix mask, or None if all rows are full."""
     if sizes.users is None and sizes.items is None:
         return None
     pairs = ((sizes.users, train.n_users), (sizes.items, train.n_items))
     full = [np.full(n, sizes.d) if given is None else given for given, n in pairs]
-    return torch.from_numpy(prefix_mask(np.concatenate(full), sizes.d))
+    return torch.from_numpy(prefix_mask(np.concatenate(full), sizes.d)).to(device)
 
 
-def singular_vectors(train: Interactions, d: int, seed: int) -> NDArray[np.float32]:
+def singular_vectors(train: Interactions, d: int, seed: int, device: str = "cpu") -> NDArray[np.float32]:
     """Return (n, d) leading singular vectors of D^-1/2 R D^-1/2, scaled by the roots of their values and the degrees.
 
     On Gowalla's validation part they have a Recall@20 of .122 before LightGCN's training, and .115 without the degrees.
     """
-    u, s, v = truncated_svd(scaled_matrix(train, 0.5, 0.5), d, np.random.default_rng(seed), ranks=train.ranks)
+    u, s, v = truncated_svd(scaled_matrix(train, 0.5, 0.5), d, np.random.default_rng(seed), train.ranks, device)
     degrees = np.concatenate([train.user_counts(), train.item_counts()])
     rows: NDArray[np.float32] = np.concatenate([u, v]) * np.sqrt(s) * np.sqrt(degrees)[:, None].astype(np.float32)
     return rows

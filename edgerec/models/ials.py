@@ -66,17 +66,25 @@ class IALSTrainer:
     """
 
     def __init__(
-        self, train: Interactions, sizes: SizePlan, config: IALSConfig, seed: int, threads: int | None
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: IALSConfig,
+        seed: int,
+        threads: int | None,
+        device: str = "cpu",
     ) -> None:
         self._train, self._sizes, self._threads = train, sizes, threads
-        self._start: Callable[[], State] = partial(_first_tables, train, sizes.d, config, seed)
+        self._start: Callable[[], State] = partial(_first_tables, train, sizes.d, config, seed, device)
         closed = _closed(config)
         self._alpha, self._reg = closed.alpha, closed.reg
-        columns, own = train.by_item(), None if sizes.items is None else sizes.items[train.own_items]
-        self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, sizes.d, sizes.users)
+        d, columns, own = sizes.d, train.by_item(), None if sizes.items is None else sizes.items[train.own_items]
+        self._user_solver = RowSolver(train.indptr, train.indices, train.n_items, d, sizes.users, device=device)
         self._penalties = Penalties.by_count(np.diff(columns.indptr), closed.item_exponent, train.ranks)
         self._weights = weights_by_count(train.user_counts(), closed.user_exponent, train.ranks)
-        self._item_solver = RowSolver(columns.indptr, columns.indices, columns.shape[1], sizes.d, own, self._penalties)
+        self._item_solver = RowSolver(
+            columns.indptr, columns.indices, columns.shape[1], d, own, self._penalties, device
+        )
         self._state: State = {}
 
     def begin(self, start: Callable[[], State]) -> None:
@@ -134,8 +142,8 @@ class IALS(Backbone):
     trial_epochs: ClassVar[int] = 2
     finalists: ClassVar[int] = 2
 
-    def shared_start(self, train: Interactions, d: int, config: IALSConfig, seed: int) -> State:
-        return _first_tables(train, d, config, seed)
+    def shared_start(self, train: Interactions, d: int, config: IALSConfig, seed: int, device: str = "cpu") -> State:
+        return _first_tables(train, d, config, seed, device)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: IALSConfig, *, threads: int | None = None
@@ -145,9 +153,9 @@ class IALS(Backbone):
         return Encoded.exactly(LeastSquaresEncoder(closed.alpha, closed.reg), train, vectors.items, threads)
 
 
-def singular_tables(train: Interactions, d: int, rng: np.random.Generator) -> State:
+def singular_tables(train: Interactions, d: int, rng: np.random.Generator, device: str = "cpu") -> State:
     """Return the rank's users and all items: singular vectors of the scaled matrix times the roots of their values."""
-    u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, rng, ranks=train.ranks)
+    u, s, v = truncated_svd(scaled_matrix(train, DEFAULT_A, DEFAULT_B), d, rng, train.ranks, device)
     return {"users": u * np.sqrt(s), "items": v * np.sqrt(s)}
 
 
@@ -166,8 +174,9 @@ def _skip(rng: np.random.Generator, n: int, d: int) -> None:
         rng.standard_normal((min(_SKIPPED_AT_ONCE, n - start), d), dtype=np.float32)
 
 
-def _first_tables(train: Interactions, d: int, config: IALSConfig, seed: int) -> State:
-    return (singular_tables if config.start == "svd" else _noise)(train, d, np.random.default_rng(seed))
+def _first_tables(train: Interactions, d: int, config: IALSConfig, seed: int, device: str) -> State:
+    rng = np.random.default_rng(seed)
+    return singular_tables(train, d, rng, device) if config.start == "svd" else _noise(train, d, rng)
 
 
 def _closed(config: IALSConfig) -> Any:

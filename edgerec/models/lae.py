@@ -20,10 +20,11 @@ from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.ials import EXPONENTS
 from edgerec.models.low_rank import right_vectors, scaled_matrix
 from edgerec.models.mf import Observed
+from edgerec.models.on_device import sparse_tensor
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_choice, check_range, check_ranges
 from edgerec.models.shared_rows import SharedRows, table_rows, within
-from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
+from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
 from edgerec.tables.codes import in_bytes
 
 if TYPE_CHECKING:
@@ -127,8 +128,11 @@ class LAETrainer:
     item's interactions.
     """
 
-    def __init__(self, train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None) -> None:
+    def __init__(
+        self, train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None, device: str
+    ) -> None:
         """Start a fit from the SVD."""
+        self._device = on = device_of(device)
         self._b = LAE.typical["b"] if config.b is None else config.b
         self._spectrum = config.spectrum or 0.0
         self._history = _history(self._spectrum) if config.history is None else config.history
@@ -140,27 +144,30 @@ class LAETrainer:
         self._quantizer = None
         if config.bits not in (None, 32):
             self._quantizer = Quantizer(all_sizes[own], sizes.d, config.bits, train.ranks)
-        self._mask = torch.from_numpy(prefix_mask(all_sizes[own], sizes.d).astype(np.float32))
-        self._observed = Observed(train)
+        self._mask = torch.from_numpy(prefix_mask(all_sizes[own], sizes.d).astype(np.float32)).to(on)
+        self._observed = Observed(train, on)
         counts = np.log(np.maximum(train.item_counts(), 1))
         spread = max(float(counts.std()), 1e-6)
         powers = ((counts - counts.mean()) / spread)[:, None] ** np.arange(3)
-        self._popularity = torch.from_numpy(powers.astype(np.float32))
-        rows, scale = self._start(all_sizes, sizes.d, np.random.default_rng(seed))
-        self._rows = torch.from_numpy(rows[own]).requires_grad_()
+        self._popularity = torch.from_numpy(powers.astype(np.float32)).to(on)
+        rows, scale = self._start(all_sizes, sizes.d, np.random.default_rng(seed), device)
+        self._rows = torch.from_numpy(rows[own]).to(on).requires_grad_()
         first = [scale - 2 * self._b * counts.mean(), -2 * self._b * spread, 0]
-        self._weights = torch.tensor(first, dtype=torch.float32).requires_grad_()
-        self._power = torch.tensor(0.5).requires_grad_()
-        self._bias = torch.zeros(sizes.d).requires_grad_()
+        self._weights = torch.tensor(first, dtype=torch.float32).to(on).requires_grad_()
+        self._power = torch.tensor(0.5).to(on).requires_grad_()
+        self._bias = torch.zeros(sizes.d, device=on).requires_grad_()
         others = {"params": [tensor for _, tensor in self._trained()[1:]], "lr": 0.0}
-        self._optimizer = torch.optim.Adam([{"params": [self._rows], "lr": 0.0}, others], betas=(0.9, 0.99))
+        groups = [{"params": [self._rows], "lr": 0.0}, others]
+        self._optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=None if on.type == "cpu" else True)
         self._epochs = 0
 
-    def _start(self, sizes: NDArray[np.int64], d: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+    def _start(
+        self, sizes: NDArray[np.int64], d: int, rng: np.random.Generator, device: str
+    ) -> tuple[NDArray[np.float32], float]:
         """Return the (n_items, d) first rows, and the logarithm of the factor that gives scores a deviation of 1."""
         train = self._train
         counts = np.maximum(train.item_counts(), 1).astype(np.float32)
-        s, v = right_vectors(scaled_matrix(train, self._config.a, self._b), d, rng, ranks=train.ranks)
+        s, v = right_vectors(scaled_matrix(train, self._config.a, self._b), d, rng, None, train.ranks, device)
         mask = prefix_mask(sizes, d).astype(np.float32)
         shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
         rows = v * shares * (counts**self._b)[:, None] * mask
@@ -193,7 +200,7 @@ class LAETrainer:
         if part is None:
             return 0.0, 0
         rows, weights = self._stored(part)
-        vectors: torch.Tensor = _Sum.apply(weights[:, None] * rows, part.given)  # type: ignore[no-untyped-call]
+        vectors = _sum(weights[:, None] * rows, part.given)
         of_pairs = embedding(part.at, vectors / part.lengths[:, None] ** self._power + self._bias)
         scores = torch.stack([(of_pairs.detach() * rows.detach()[some]).sum(1) for some in part.drawn])
         hardest = self._observed.hardest(part.users, part.drawn, scores)
@@ -203,8 +210,10 @@ class LAETrainer:
         of_rows, *of_others = torch.autograd.grad(loss, [rows, *others])
         self._rows.grad = self._shared.sum(of_rows, part.items, hardest) * self._mask
         joined = torch.cat([loss.detach()[None], *(gradient.flatten() for gradient in of_others)])
-        loss, *of_others = torch.from_numpy(self._train.ranks.sum(joined.numpy())).split_with_sizes(
-            [1, *(tensor.numel() for tensor in others)]
+        loss, *of_others = (
+            torch.from_numpy(self._train.ranks.sum(joined.cpu().numpy()))
+            .to(self._device)
+            .split_with_sizes([1, *(tensor.numel() for tensor in others)])
         )
         for tensor, gradient in zip(others, of_others, strict=True):
             tensor.grad = gradient.view_as(tensor)
@@ -226,15 +235,15 @@ class LAETrainer:
         of_mine, rows = mine[places], users.numpy()[mine] - self._train.own_users.start
         own, chosen = self._matrix[rows], predicted[of_mine]
         own.data *= given[of_mine]
-        at = torch.from_numpy(np.repeat(np.arange(len(rows)), counts[mine])[chosen])
+        at, on = torch.from_numpy(np.repeat(np.arange(len(rows)), counts[mine])[chosen]), self._device
         return _Part(
             given=own,
-            lengths=torch.from_numpy(np.maximum(lengths[mine], 1).astype(np.float32)),
+            lengths=torch.from_numpy(np.maximum(lengths[mine], 1).astype(np.float32)).to(on),
             items=torch.from_numpy(own.indices.astype(np.int64)),
-            at=at,
-            predicted=torch.from_numpy(own.indices[chosen].astype(np.int64)),
-            users=torch.from_numpy(rows)[at],
-            drawn=drawn[:, torch.from_numpy(of_mine[predicted])],
+            at=at.to(on),
+            predicted=torch.from_numpy(own.indices[chosen].astype(np.int64)).to(on),
+            users=torch.from_numpy(rows)[at].to(on),
+            drawn=drawn[:, torch.from_numpy(of_mine[predicted])].to(on),
             n_predicted=n,
         )
 
@@ -247,14 +256,14 @@ class LAETrainer:
         return self._shared.fetch(rows, part.items, part.drawn), weights
 
     def vectors(self) -> Vectors:
-        rows, codes = self._rows.detach().numpy().copy(), None
-        weights = (self._popularity @ self._weights.detach()).exp().numpy()
+        rows, codes = self._rows.detach().cpu().numpy().copy(), None
+        weights = (self._popularity @ self._weights.detach()).exp().cpu().numpy()
         if self._quantizer is None:
             rows = self._train.ranks.gather(rows)
         else:
             rows, codes = self._quantizer.joined(*self._quantizer.codes(rows))
             weights = in_bytes(weights)
-        encoder = LinearEncoder(weights, float(self._power.detach()), bias=self._bias.detach().numpy().copy())
+        encoder = LinearEncoder(weights, float(self._power.detach()), bias=self._bias.detach().cpu().numpy().copy())
         none = np.zeros((0, rows.shape[1]), np.float32)
         return Vectors(none, rows, encoder, codes).with_history(self._train)
 
@@ -303,6 +312,14 @@ class _Part:
     n_predicted: int
 
 
+def _sum(rows: torch.Tensor, matrix: scipy.sparse.csr_array[Any, Any]) -> torch.Tensor:
+    """Return a sparse matrix (n, m) times rows (m, d), on their device."""
+    if rows.device.type != "cpu":
+        return sparse_tensor(matrix, rows.device) @ rows
+    product: torch.Tensor = _Sum.apply(rows, matrix)  # type: ignore[no-untyped-call]
+    return product
+
+
 class _Sum(Function):
     """A sparse matrix (n, m) times rows (m, d), by scipy."""
 
@@ -317,13 +334,14 @@ class _Sum(Function):
 
 
 def _trainer(
-    train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None
+    train: Interactions, sizes: SizePlan, config: LAEConfig, seed: int, threads: int | None, device: str
 ) -> LAETrainer | CodedIALSTrainer:
     """Return the trainer of the encoder of closed settings."""
     if config.encoder == "sum":
-        return LAETrainer(train, sizes, config, seed, threads)
+        return LAETrainer(train, sizes, config, seed, threads, device)
     solve = {name: getattr(config, name) for name in ("alpha", "reg", *EXPONENTS)}
-    return CodedIALSTrainer(train, sizes, LAE().code_bits(config), seed=seed, threads=threads, **solve)
+    bits = LAE().code_bits(config)
+    return CodedIALSTrainer(train, sizes, bits, seed=seed, threads=threads, **solve, device=device)
 
 
 class LAE(Backbone):
@@ -358,9 +376,9 @@ class LAE(Backbone):
         axes = _AXES[config.encoder or "sum"]
         return {name: values for name, values in axes.items() if getattr(config, name) is None}
 
-    def shared_start(self, train: Interactions, d: int, config: LAEConfig, seed: int) -> State:
+    def shared_start(self, train: Interactions, d: int, config: LAEConfig, seed: int, device: str = "cpu") -> State:
         """Return the first tables of 'least_squares'."""
-        return first_tables(train, d, seed)
+        return first_tables(train, d, seed, device)
 
     def for_precision(self, config: LAEConfig, precision: str, *, whole_bundle: bool = False) -> LAEConfig:
         """Return the settings with the bits of the precision, or 32 for floats, unless they have others.

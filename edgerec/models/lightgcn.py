@@ -63,14 +63,15 @@ class LightGCNTrainer(GraphTrainer):
         config: LightGCNConfig,
         seed: int,
         threads: int | None,
+        device: str = "cpu",
         *,
         positives: Interactions | None = None,
     ) -> None:
         """Start a fit; with `positives`, batches have these interactions alone, and the graph all of `train`."""
-        super().__init__(train, sizes, sizes, config, seed, threads)
+        super().__init__(train, sizes, sizes, config, seed, threads, device)
         self._positives = train if positives is None else positives
         graph = normalised_adjacency(train)
-        self._propagation = Propagation(graph, config.layers, threads, train.ranks, train.n_users)
+        self._propagation = Propagation(graph, config.layers, threads, train.ranks, train.n_users, self._device)
 
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
         return self._propagation.differentiable(ego)

@@ -55,6 +55,11 @@ class Batch:
         """Numbers of interactions and of negatives of all ranks, of which means are taken."""
         return self.of_all or (len(self.users), len(self.negatives))
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        users, items, negatives = (rows.to(device) for rows in (self.users, self.items, self.negatives))
+        return Batch(users, items, negatives, self.shifts.to(device), self.of_all)
+
 
 def bpr(table: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return the mean of -ln sigmoid(s(u, i) - s(u, j)), s the dot product of two rows of `table` (rows, d).
@@ -99,7 +104,11 @@ class _Dots(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         p, q, of_p, of_q = ctx.saved_tensors
-        shape, places = (len(p), len(q)), (of_p.numpy(), of_q.numpy())
+        shape = (len(p), len(q))
+        if p.device.type != "cpu":
+            pairs = torch.sparse_coo_tensor(torch.stack([of_p, of_q]), gradients[0], shape, check_invariants=False)
+            return pairs @ q, pairs.T @ p, None, None
+        places = (of_p.numpy(), of_q.numpy())
         weights = require("scipy.sparse", "train").coo_array((gradients[0].numpy(), places), shape).tocsr()
         return torch.from_numpy(weights @ q.numpy()), torch.from_numpy(weights.T @ p.numpy()), None, None
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.data.interactions import user_ranges
 from edgerec.extras import require
+from edgerec.models.torch_tools import device_of
 from edgerec.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def scaled_matrix(train: Interactions, a: float, b: float) -> scipy.sparse.csr_a
 
 
 def truncated_svd(
-    matrix: scipy.sparse.csr_array[Any, Any], d: int, rng: np.random.Generator, ranks: Ranks = ALONE
+    matrix: scipy.sparse.csr_array[Any, Any],
+    d: int,
+    rng: np.random.Generator,
+    ranks: Ranks = ALONE,
+    device: str = "cpu",
 ) -> Factors:
     """Return the `d` largest singular values of `matrix` (n, m) with their vectors, as `right_vectors` does.
 
@@ -56,8 +61,13 @@ def truncated_svd(
     Returns:
         u (n, d), s (d,), v (m, d), float32.
     """
-    s, v = right_vectors(matrix, d, rng, ranks=ranks)
-    return matrix @ (v * _inverse(s).astype(np.float32)), s, v
+    s, v = right_vectors(matrix, d, rng, None, ranks, device)
+    columns = v * _inverse(s).astype(np.float32)
+    if device == "cpu":
+        return matrix @ columns, s, v
+    from edgerec.models.on_device import product
+
+    return product(matrix, columns, device_of(device)), s, v
 
 
 def right_vectors(
@@ -66,6 +76,7 @@ def right_vectors(
     rng: np.random.Generator,
     start: NDArray[np.float32] | None = None,
     ranks: Ranks = ALONE,
+    device: str = "cpu",
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the `d` largest singular values of `matrix` (n, m), the largest first, with their right vectors.
 
@@ -77,26 +88,41 @@ def right_vectors(
 
     Args:
         start: (m, d) right singular vectors of a similar matrix, which halve the iterations.
+        device: name of the device of products and orthonormalisations; other than the CPU, of one rank.
 
     Returns:
         s (d,), v (m, d), float32. If d exceeds the rank, the rest is zero. Each column of v has its entry of largest
         magnitude positive, so that two seeds agree in sign.
     """
-    from scipy.linalg import qr
-
     n, m = int(ranks.total(matrix.shape[0])), matrix.shape[1]
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
         basis = rng.standard_normal((m, min(d + OVERSAMPLE, n, m)), dtype=np.float32)
         if start is not None:
             basis[:, : min(d, basis.shape[1])] = start[:, : basis.shape[1]]
-        for _ in range(_POWER_ITERATIONS if start is None else _FROM_START):
-            basis = qr(ranks.sum(_passed(matrix, basis)), mode="economic", check_finite=False)[0]
-        gram = np.zeros((basis.shape[1], basis.shape[1]))
-        image = ranks.sum(_passed(matrix, basis, gram))
-        factor, s = map(ranks.first, _largest(ranks.sum(gram), _product(image, image)))
+        iterations = _POWER_ITERATIONS if start is None else _FROM_START
+        if device == "cpu":
+            image, gram = _iterated(matrix, basis, iterations, ranks)
+        else:
+            from edgerec.models.on_device import iterated
+
+            image, gram = iterated(matrix, basis, iterations, device_of(device))
+        factor, s = map(ranks.first, _largest(gram, _product(image, image)))
         v = image @ factor[:, :d]
     v *= np.sign(v[np.abs(v).argmax(axis=0), np.arange(v.shape[1])])
     return _pad(s[None], d)[0], _pad(ranks.first(v), d)
+
+
+def _iterated(
+    matrix: scipy.sparse.csr_array[Any, Any], basis: NDArray[np.float32], iterations: int, ranks: Ranks
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return M' M Q (m, k) and the Gram matrix of M Q, Q the orthonormal basis (m, k) after the power iterations."""
+    from scipy.linalg import qr
+
+    for _ in range(iterations):
+        basis = qr(ranks.sum(_passed(matrix, basis)), mode="economic", check_finite=False)[0]
+    gram = np.zeros((basis.shape[1], basis.shape[1]))
+    image = ranks.sum(_passed(matrix, basis, gram))
+    return image, ranks.sum(gram)
 
 
 def _passed(

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.data import Interactions
-from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.settings import check_range, check_ranges
 from edgerec.models.shared_rows import SharedRows, drawn_rows, own_interactions, table_rows, within
-from edgerec.models.torch_tools import adam_state, restore_adam, torch_threads
+from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -129,9 +128,7 @@ class MFTrainer:
         device: str,
     ) -> None:
         """Start a fit. Raises UnsupportedError for a device that torch does not find."""
-        if device != "cpu" and not torch.cuda.is_available():
-            raise UnsupportedError(f"torch finds no device for {device!r} here; use device='cpu'")
-        self._config, self._threads, self._device = config, threads, torch.device(device)
+        self._config, self._threads, self._device = config, threads, device_of(device)
         # Drawn on the CPU whatever the device, so that both see the same samples.
         self._generator = torch.Generator().manual_seed(seed)
         self._pairs = [torch.from_numpy(rows.astype(np.int64)) for rows in (train.user_rows(), train.indices)]
@@ -238,7 +235,6 @@ class MF(Backbone):
     max_epochs: ClassVar[int] = 25
     patience: ClassVar[int] = 5
     trainer_class: ClassVar[type[MFTrainer]] = MFTrainer
-    cpu_only: ClassVar[bool] = False
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None

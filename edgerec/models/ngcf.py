@@ -66,14 +66,14 @@ class NGCFTrainer(GraphTrainer):
     """
 
     def __init__(
-        self, train: Interactions, sizes: SizePlan, config: NGCFConfig, seed: int, threads: int | None
+        self, train: Interactions, sizes: SizePlan, config: NGCFConfig, seed: int, threads: int | None, device: str
     ) -> None:
         parts = config.layers + 1
         ego_sizes = SizePlan(-(-sizes.d // parts), _shared(sizes.users, parts), _shared(sizes.items, parts))
-        super().__init__(train, sizes, ego_sizes, config, seed, threads)
+        super().__init__(train, sizes, ego_sizes, config, seed, threads, device)
         self._d, self._dropout = sizes.d, config.dropout
-        self._graph = Propagation(normalised_adjacency(train), 1, threads)
-        self._weights = drawn_weights(config.layers, ego_sizes.d, self._generator)
+        self._graph = Propagation(normalised_adjacency(train), 1, threads, device=self._device)
+        self._weights = drawn_weights(config.layers, ego_sizes.d, self._generator, self._device)
         if self._weights:
             self._train_too(named(self._weights))
 
@@ -104,7 +104,7 @@ class LeaveOut:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         mask = torch.rand(rows.shape, generator=self.generator) >= self.share
-        return rows * mask / (1 - self.share)
+        return rows * mask.to(rows.device) / (1 - self.share)
 
 
 def scoring_rows(
@@ -131,12 +131,14 @@ def with_neighbours(rows: torch.Tensor, graph: Propagation) -> torch.Tensor:
     return 2 * graph.differentiable(rows)
 
 
-def drawn_weights(layers: int, width: int, generator: torch.Generator) -> list[LayerWeights]:
+def drawn_weights(
+    layers: int, width: int, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> list[LayerWeights]:
     """Draw each layer's weights, (width, width), uniform, with the variance of Glorot and Bengio (2010)."""
 
     def drawn() -> torch.Tensor:
         values = torch.rand(width, width, generator=generator) * 2 - 1
-        return (values * math.sqrt(3 / width)).requires_grad_()
+        return (values * math.sqrt(3 / width)).to(device).requires_grad_()
 
     return [(drawn(), drawn()) for _ in range(layers)]
 

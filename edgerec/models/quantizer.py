@@ -103,14 +103,14 @@ class Quantizer:
 
     def rounded(self, rows: torch.Tensor) -> torch.Tensor:
         """Return rows (n, d) as they are stored, with the gradient of rows that are not rounded."""
-        values = rows.detach().numpy()
-        return rows + _tensor(self.codes(values)[0] - values)
+        values = rows.detach().cpu().numpy()
+        return rows + _tensor(self.codes(values)[0] - values).to(rows.device)
 
     @staticmethod
     def weights(numbers: torch.Tensor) -> torch.Tensor:
         """Return positive numbers (n,) as bundles store history weights, with the gradient of the numbers."""
-        values = numbers.detach().numpy()
-        return numbers + _tensor(in_bytes(values) - values)
+        values = numbers.detach().cpu().numpy()
+        return numbers + _tensor(in_bytes(values) - values).to(numbers.device)
 
 
 def _tensor(array: Floats) -> torch.Tensor:

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from edgerec.extras import require
 from edgerec.models.base import prefix_mask
+from edgerec.models.torch_tools import device_of
 from edgerec.ranks import ALONE, Ranks
 
 Floats = NDArray[np.float32]
 
 _BLOCK_FLOATS = 1 << 19
 """Gathered floats in a block: 2 MB stay in a core's cache. ML-1M is 1.5 times slower at a quarter of it."""
+_DEVICE_FLOATS = 1 << 24
+"""The same on a GPU: 64 MB, and four times as much while a block is solved."""
 _WIDTH_STEP = 8
 """Rows whose sizes round up to the same multiple of this share blocks, so that small rows cost little."""
 _NEGLIGIBLE = 2.0**-60
@@ -77,7 +80,7 @@ def weights_by_count(counts: NDArray[np.integer[Any]], exponent: float, ranks: R
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Rows of like count and size, solved together.
 
     Attributes:
@@ -116,6 +119,7 @@ class RowSolver:
         d: int,
         sizes: NDArray[np.int64] | None = None,
         penalties: Penalties | None = None,
+        device: str = "cpu",
     ) -> None:
         """Plan the blocks.
 
@@ -125,11 +129,16 @@ class RowSolver:
             d: dimensions of a full row.
             sizes: (n_rows,) dimensions of each row in 1..d, or None for all full.
             penalties: factors of the rows' ridge penalties, or None for 1.
+            device: name of the device that solves; other than the CPU, of one rank.
         """
-        self._n_rows, self._d = len(indptr) - 1, d
+        self._n_rows, self._d, self._device = len(indptr) - 1, d, device
+        floats = _BLOCK_FLOATS if device == "cpu" else _DEVICE_FLOATS
         penalties = penalties or Penalties((1.0,), np.zeros(self._n_rows, np.int64))
         self._groups = [
-            (factor, list(_plan(np.flatnonzero(penalties.which == number), indptr, indices, n_columns, d, sizes)))
+            (
+                factor,
+                list(_plan(np.flatnonzero(penalties.which == number), indptr, indices, n_columns, d, sizes, floats)),
+            )
             for number, factor in enumerate(penalties.factors)
         ]
         self._blas = require("threadpoolctl", "train").ThreadpoolController()
@@ -162,13 +171,19 @@ class RowSolver:
             roots = np.sqrt(weights)
             other = other * roots[:, None]
             targets = np.append(ranks.gather(roots), np.float32(0))
+        if self._device != "cpu":
+            from edgerec.models.on_device import solve_rows
+
+            rows = np.zeros((self._n_rows, self._d), np.float32)
+            fit = solve_rows(self._groups, other, alpha, reg, targets, rows, device_of(self._device))
+            return rows, (1 + alpha) ** 2 * fit
         with self._blas.limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             gram = ranks.sum(other.T @ other).astype(np.float64)
             rows, total = np.zeros((self._n_rows, self._d), np.float32), 0.0
             gathered = len(self._groups) > 1  # once, and not for each of the penalties
             other = ranks.gather(other) if gathered else other
             for factor, blocks in self._groups:
-                back = _whitener(gram, reg * factor)
+                back = whitener(gram, reg * factor)
                 turned = other @ back if gathered else ranks.gather(other @ back)
                 whitened = np.concatenate([turned, np.zeros((1, self._d), np.float32)])
                 run = _Solve(back, whitened, blocks, alpha, targets, rows)
@@ -180,18 +195,23 @@ class _Solve:
     """Solves blocks of rows of one penalty into a table of all rows."""
 
     def __init__(
-        self, back: Floats, whitened: Floats, blocks: list[_Block], alpha: float, targets: Floats | None, rows: Floats
+        self, back: Floats, whitened: Floats, blocks: list[Block], alpha: float, targets: Floats | None, rows: Floats
     ) -> None:
         self._back, self._alpha, self._targets, self._rows = back, alpha, targets, rows
         self._tables = {w: np.ascontiguousarray(whitened[:, :w]) for w in {b.width for b in blocks}}
 
-    def __call__(self, block: _Block) -> float:
+    def __call__(self, block: Block) -> float:
         """Solve a block and return its part of the fit."""
         z, fit = _solve_block(block, self._tables[block.width], self._alpha, self._targets)
         solved = (1 + self._alpha) * (z @ self._back[: block.width, : block.width].T)
-        solved[np.abs(solved).max(1) < _NEGLIGIBLE] = 0
-        self._rows[block.rows, : block.width] = solved
+        store(solved, block, self._rows)
         return fit
+
+
+def store(solved: Floats, block: Block, rows: Floats) -> None:
+    """Write the solved rows (k, width) of a block into those of all blocks, negligible ones as zeros."""
+    solved[np.abs(solved).max(1) < _NEGLIGIBLE] = 0
+    rows[block.rows, : block.width] = solved
 
 
 def _plan(
@@ -201,8 +221,9 @@ def _plan(
     n_columns: int,
     d: int,
     sizes: NDArray[np.int64] | None,
-) -> Iterator[_Block]:
-    """Yield the rows of `among` with observations in blocks of about _BLOCK_FLOATS floats, widest and longest first."""
+    floats: int,
+) -> Iterator[Block]:
+    """Yield the rows of `among` with observations in blocks of about `floats` floats, widest and longest first."""
     counts = np.diff(indptr)
     own = np.full(len(counts), d, np.int64) if sizes is None else sizes
     widths = np.minimum(-(-own // _WIDTH_STEP) * _WIDTH_STEP, d)
@@ -210,7 +231,7 @@ def _plan(
     order = order[counts[order] > 0]
     while len(order):
         length, width = int(counts[order[0]]), int(widths[order[0]])
-        taken = max(1, _BLOCK_FLOATS // (length * width))
+        taken = max(1, floats // (length * width))
         rows = order[:taken][widths[order[:taken]] == width]
         order = order[len(rows) :]
         offsets = np.arange(length)
@@ -218,17 +239,17 @@ def _plan(
         positions = np.where(inside, indptr[rows, None] + offsets, 0)
         columns = np.where(inside, indices[positions], n_columns)
         mask = None if (own[rows] == width).all() else prefix_mask(own[rows], width)
-        yield _Block(rows, columns, width, mask)
+        yield Block(rows, columns, width, mask)
 
 
-def _whitener(gram: NDArray[np.float64], reg: float) -> Floats:
+def whitener(gram: NDArray[np.float64], reg: float) -> Floats:
     """Return L^-T, upper triangular, for L L' = gram + reg I."""
     gram = gram.copy()
     gram.flat[:: len(gram) + 1] += reg
     return np.triu(np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
 
 
-def _solve_block(block: _Block, table: Floats, alpha: float, targets: Floats | None) -> tuple[Floats, float]:
+def _solve_block(block: Block, table: Floats, alpha: float, targets: Floats | None) -> tuple[Floats, float]:
     """Solve (I + alpha Z'Z) z = Z' t for each row's Z (n, width); return z (k, width) and the sum of t'Z z.
 
     t are the targets of the row's columns, of `targets` (n_columns + 1,), or ones.

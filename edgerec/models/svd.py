@@ -61,8 +61,8 @@ class _Decompositions:
     The result for exponents depends on the first ones alone, and not on the order of the calls.
     """
 
-    def __init__(self, train: Interactions, d: int, a: float, b: float, seed: int) -> None:
-        self._train, self._d, self._first, self._seed = train, d, (a, b), seed
+    def __init__(self, train: Interactions, d: int, a: float, b: float, seed: int, device: str) -> None:
+        self._train, self._d, self._first, self._seed, self._device = train, d, (a, b), seed, device
         self._found: dict[tuple[float, float], _Factors] = {}
         self._degrees: NDArray[np.float32] | None = None
 
@@ -92,7 +92,8 @@ class _Decompositions:
 
     def _decomposed(self, train: Interactions, a: float, b: float, start: NDArray[np.float32] | None) -> _Factors:
         scaled = scaled_matrix(train, a, b)
-        s, v = right_vectors(scaled, self._d, np.random.default_rng(self._seed), start, train.ranks)
+        rng = np.random.default_rng(self._seed)
+        s, v = right_vectors(scaled, self._d, rng, start, train.ranks, self._device)
         return s, v, float(np.square(s).sum() / train.ranks.sum(np.square(scaled.data).sum()))
 
 
@@ -104,10 +105,12 @@ class SVDTrainer:
     the user. Rows are truncated after the decomposition: its dimensions are ordered by importance.
     """
 
-    def __init__(self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int, threads: int | None) -> None:
+    def __init__(
+        self, train: Interactions, sizes: SizePlan, config: SVDConfig, seed: int, threads: int | None, device: str
+    ) -> None:
         """Start a fit; `threads` is unused."""
         self._train, self._sizes, self._config = train, sizes, config
-        self._decompositions = _decompositions(train, sizes.d, config, seed)
+        self._decompositions = _decompositions(train, sizes.d, config, seed, device)
         self._items = np.zeros((train.n_items, sizes.d), np.float32)
 
     def begin(self, start: Callable[[], _Decompositions]) -> None:
@@ -149,6 +152,7 @@ class CodedSVDTrainer(SVDTrainer):
         config: SVDConfig,
         seed: int,
         threads: int | None,
+        device: str,
         bits: NDArray[np.uint8],
         feedback: bool = True,
     ) -> None:
@@ -158,7 +162,7 @@ class CodedSVDTrainer(SVDTrainer):
             bits: (n_items,) bits of each row's codes.
             feedback: False to round to nearest, which takes a tenth of the time.
         """
-        super().__init__(train, sizes, config, seed, threads)
+        super().__init__(train, sizes, config, seed, threads, device)
         self._own = np.full(train.n_items, sizes.d) if sizes.items is None else sizes.items
         self._seed, self._quantizer, self._feedback = seed, Quantizer(self._own, sizes.d, bits), feedback
 
@@ -187,8 +191,10 @@ class SVD(Backbone):
     axes: ClassVar[Mapping[str, Sequence[float]]] = _AXES
     typical: ClassVar[Mapping[str, float]] = MappingProxyType({"power": 0.25, "c": 0.0, "b": DEFAULT_B, "a": DEFAULT_A})
 
-    def shared_start(self, train: Interactions, d: int, config: SVDConfig, seed: int) -> _Decompositions:
-        return _decompositions(train, d, config, seed)
+    def shared_start(
+        self, train: Interactions, d: int, config: SVDConfig, seed: int, device: str = "cpu"
+    ) -> _Decompositions:
+        return _decompositions(train, d, config, seed, device)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: SVDConfig, *, threads: int | None = None
@@ -217,8 +223,8 @@ def _weights(degrees: NDArray[np.float32], config: SVDConfig) -> NDArray[np.floa
     return weights
 
 
-def _decompositions(train: Interactions, d: int, config: SVDConfig, seed: int) -> _Decompositions:
-    return _Decompositions(train, d, *_fixed(config)[:2], seed)
+def _decompositions(train: Interactions, d: int, config: SVDConfig, seed: int, device: str) -> _Decompositions:
+    return _Decompositions(train, d, *_fixed(config)[:2], seed, device)
 
 
 def _fixed(config: SVDConfig) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""Tools of trainers on torch: the number of threads while they work, and the state of Adam as arrays."""
+"""Tools of trainers on torch: their device, the number of threads while they work, and the state of Adam as arrays."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from edgerec.errors import UnsupportedError
 from edgerec.extras import require
-from edgerec.models.base import State
 
 if TYPE_CHECKING:
     import torch
 
+    from edgerec.models.base import State
+
 Named = Iterable[tuple[str, "torch.Tensor"]]
 """Trained tensors by name."""
+
+
+def device_of(name: str) -> torch.device:
+    """Return 'cpu', 'cuda' or, one of several GPUs, 'cuda:1' as torch's. Raises UnsupportedError for one it misses."""
+    library = require("torch", "train")
+    gpus = [f"cuda:{number}" for number in range(library.cuda.device_count())]
+    if name == "cpu" or name in gpus or (gpus and name == "cuda"):
+        found: torch.device = library.device(name)
+        return found
+    of_gpu = "leave it out to train on the CPU; a GPU needs its driver, and a torch that is built for it"
+    fix = f"choose cpu, cuda or {', '.join(gpus)}" if gpus else of_gpu
+    raise UnsupportedError(f"torch finds no device {name!r} here: {fix}")
 
 
 @contextmanager

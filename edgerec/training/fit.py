@@ -54,9 +54,9 @@ class FitOptions:
 
     Attributes:
         seed: seed of every random choice.
-        threads: maximum number of threads; None for the backbone's own choice. One makes the result reproducible to
-            the bit.
-        device: 'cpu' or 'cuda', for backbones on torch.
+        threads: maximum number of threads; None for the backbone's own choice. On the CPU one makes the result
+            reproducible to the bit.
+        device: 'cpu', or 'cuda' for a GPU.
         max_epochs, patience: None for the backbone's own.
         sample_users: number of users on which validation and test parts are measured; None for all.
     """
@@ -116,9 +116,9 @@ def validate(split: Split, vectors: Vectors, options: FitOptions) -> dict[str, f
     )
 
 
-def shared_start(backbone: Backbone, split: Split, config: Any, seed: int) -> SharedStart:
+def shared_start(backbone: Backbone, split: Split, config: Any, options: FitOptions) -> SharedStart:
     """Return the shared start of a backbone's fits of a split, with the settings that were requested."""
-    return cache(lambda d: backbone.shared_start(split.train, d, config, seed))
+    return cache(lambda d: backbone.shared_start(split.train, d, config, options.seed, options.device))
 
 
 class _Peak(TypedDict):
@@ -189,7 +189,7 @@ class Fit:
         self._keeps_best = keep_chosen or not split.fit_all
         self._variants = backbone.variants(config)
         self._axes = [backbone.open_axes(variant) if len(split.validation) else {} for variant, _ in self._variants]
-        self._shared = shared or shared_start(backbone, split, config, options.seed)
+        self._shared = shared or shared_start(backbone, split, config, options)
         self._max_epochs = options.max_epochs or backbone.max_epochs
         self._patience, self._least = options.patience or backbone.patience, least
         self._checkpoint, self._progress = checkpoint, progress or (lambda step: None)

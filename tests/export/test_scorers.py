@@ -36,7 +36,9 @@ def source(n_items: int, scorer: NeuMFScorer, n_users: int = 40, seed: int = 1) 
 @pytest.mark.parametrize(("layout", "precision"), FORMS)
 def test_every_form_answers_as_numpy(layout: str, precision: str, tmp_path: Path) -> None:
     """Verification asks `recommend` and `score`, in a fresh process; 9,000 items are three chunks, 5,000 are two."""
-    done = export(source(5000 if layout == "csc" else 9000, neumf()), tmp_path / "b", layout=layout, precision=precision)
+    done = export(
+        source(5000 if layout == "csc" else 9000, neumf()), tmp_path / "b", layout=layout, precision=precision
+    )
     assert done.verification is not None
     assert "similar" not in Recommender.load(done.folder).manifest.graphs
 

@@ -69,7 +69,7 @@ class PeakConfig:
 class PeakTrainer:
     """Knows a share of the held-back items that falls with the distance of its settings from (5, 1)."""
 
-    def __init__(self, train: Interactions, sizes: SizePlan, config: PeakConfig, seed: int, threads: int | None):
+    def __init__(self, train: Interactions, sizes: SizePlan, config: PeakConfig, seed: int, *_: Any):
         self._train, self._epochs = train, 0
         assert config.x is not None
         assert config.y is not None

@@ -86,9 +86,9 @@ class Cut:
 
         def start(train: Any, sizes: SizePlan, config: Any, *, seed: int, **how: Any) -> Trainer:
             own = replace(config, **self.settings)
-            if self.bits is None or how.get("device") != "cpu":
+            if self.bits is None:
                 return job.backbone.trainer(train, sizes, own, seed=seed, **how)
-            return CodedSVDTrainer(train, sizes, own, seed, how.get("threads"), self.bits, feedback)
+            return CodedSVDTrainer(train, sizes, own, seed, how["threads"], how["device"], self.bits, feedback)
 
         return start
 
@@ -228,7 +228,8 @@ class CutEvaluator:
         """Return the decomposition that all cuts share."""
         if self._shared is None:
             job = self._job
-            self._shared = job.backbone.shared_start(job.split.train, job.d, job.config, job.options.seed)
+            seed, device = job.options.seed, job.options.device
+            self._shared = job.backbone.shared_start(job.split.train, job.d, job.config, seed, device)
         return self._shared
 
 

@@ -54,7 +54,7 @@ class SizeEvaluator:
         if proxy == "ials" != job.backbone.name:
             self._backbone = find_backbone("ials")
             self._config = self._backbone.closed(self._backbone.config())
-            self._options = replace(job.options, device="cpu", max_epochs=None, patience=None)
+            self._options = replace(job.options, max_epochs=None, patience=None)
         self._folder = job.checkpoint.of_search().folder if job.checkpoint else None
         self._found: FullModel | None = None
         self._full: Evaluation | None = None

@@ -50,6 +50,7 @@ class _DST(Method):
 
     config: ClassVar[type[DSTConfig]] = DSTConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
+    cpu_only: ClassVar[bool] = True
     grow: ClassVar[str]
 
     def fit(self, job: Job, config: DSTConfig) -> FitResult:

@@ -64,6 +64,7 @@ class PEP(Method):
     name: ClassVar[str] = "pep"
     config: ClassVar[type[PEPConfig]] = PEPConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
+    cpu_only: ClassVar[bool] = True
 
     def fit(self, job: Job, config: PEPConfig) -> FitResult:
         """Train within the budget. Raises BudgetError if it leaves less than one value a row."""

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgerec.data import Interactions
-from edgerec.errors import SettingError, UnsupportedError
+from edgerec.errors import SettingError
 from edgerec.methods.base import Job
 from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import SizePlan, State, Trainer, Vectors, check_range
@@ -237,16 +237,11 @@ def fit_sparse(job: Job, make: Make, values: int, rows: int | None = None, *, le
 
 
 def starting(job: Job, make: Make, values: int, rows: int | None) -> Start:
-    """Return a function that creates trainers, with the arguments of `Backbone.trainer`.
-
-    The function raises UnsupportedError for devices other than the CPU.
-    """
+    """Return a function that creates trainers, with the arguments of `Backbone.trainer`, on the CPU."""
 
     def start(
         train: Interactions, sizes: SizePlan, config: Any, *, seed: int, threads: int | None = None, device: str = "cpu"
     ) -> Trainer:
-        if device != "cpu":
-            raise UnsupportedError(f"tables in sparse form train on the CPU only, not on {device!r}; leave it out")
         ranking = objective(job.backbone.name)(train, sizes.d, config, threads, rows, seed=seed, values=values)
         return make(train, ranking, seed, threads)
 

@@ -71,6 +71,7 @@ class SparseRec(Method):
     name: ClassVar[str] = "sparserec"
     config: ClassVar[type[SparseRecConfig]] = SparseRecConfig
     backbones: ClassVar[frozenset[str]] = SPARSE_BACKBONES
+    cpu_only: ClassVar[bool] = True
 
     def fit(self, job: Job, config: SparseRecConfig) -> FitResult:
         """Train within the budget. Raises BudgetError if it leaves less than one value a row."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from edgerec.measure import evaluate
 from edgerec.ranks import ALONE, Ranks, balanced
 from edgerec.request import TrainRequest, check_ranks
 from edgerec.runtime import Recommender
-from edgerec.training import Run
+from edgerec.training import FitOptions, Run
 from edgerec.training.ranks.traffic import ials_bytes, lae_bytes, lightgcn_bytes, mf_bytes, svd_bytes
 from edgerec_export import export, from_run
 from tests.training.ranks import worker
@@ -204,7 +205,7 @@ def test_too_many_processes_and_what_trains_in_one_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="several train: svd, ials, lae, lightgcn, mf"):
         check_ranks(TrainRequest.make("ngcf"), Three())
     with pytest.raises(UnsupportedError, match="leave --device out"):
-        check_ranks(TrainRequest.make("mf", device="cuda"), Three())
+        check_ranks(replace(TrainRequest.make("mf"), options=FitOptions(device="cuda")), Three())
     with pytest.raises(UnsupportedError, match="several train: dense, uniform"):
         check_ranks(TrainRequest.make("ials", "magnitude", budget="10%"), Three())
 
