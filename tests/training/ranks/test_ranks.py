@@ -139,10 +139,10 @@ def _sent(count: int, found: dict[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["ials", "lae"])
+@pytest.mark.parametrize("backbone", ["svd", "ials", "lae"])
 def test_ranks_of_two_networks_write_an_ordinary_run(backbone: str, own_network: list[str], tmp_path: Path) -> None:
     source = _csv(tmp_path, n_users=300, n_items=200, n=6000)
-    settings = {"alpha": 3.0, "reg": 20.0} if backbone == "ials" else {"b": 0.2, "spectrum": 0.0}
+    settings = {"svd": {"c": 0.0}, "ials": {"alpha": 3.0, "reg": 20.0}, "lae": {"b": 0.2, "spectrum": 0.0}}[backbone]
     wanted = ["--backbone", backbone, "--dimensions", "8", "--budget", "40%", "--epochs", "3"]
     wanted += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     arguments = ["--master-addr", "10.9.0.1", "--master-port", "29511", "-m", "edgerec", "train", str(source)]
