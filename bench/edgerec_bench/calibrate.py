@@ -1,6 +1,7 @@
 """Measure the cost of `recommend` on a device by layout and precision: the table that `edgerec export` chooses by.
 
 usage: python -m edgerec_bench.calibrate [--out calibration.json] [--quick] [--only mixed/int8 ... [--rest FILE]]
+                                         [--device ADDRESS]
 
 Small synthetic bundles of each layout and precision are measured in fresh processes of the device. A linear model with
 non-negative terms is fitted to their medians by least squares of relative errors:
@@ -32,7 +33,7 @@ from edgerec_bench.command import bench_command
 from edgerec_bench.interleave import Progress, run_interleaved
 from edgerec_bench.record import now
 from edgerec_bench.result import CONTESTED
-from edgerec_devices import Device, Local
+from edgerec_devices import Device, Local, open_device
 from edgerec_export import Source, export
 from edgerec_export.cost import FORMAT, TERMS, Calibration, active_share
 from edgerec_export.layouts import FORMS, TablePlan
@@ -71,6 +72,8 @@ class Effort:
 
 
 QUICK = Effort((300, 3_000), (300, 1_000), 1)
+COUNTED = Effort((2_000, 30_000), (2_000, 8_000), 1)
+"""The extent on a device that counts instructions: counts repeat, and are linear in rows."""
 SLOW = ("csr", "bitmask")
 
 
@@ -274,22 +277,29 @@ def rows(fitted: Iterable[FittedTerms]) -> list[list[str]]:
     type=click.Path(path_type=Path),
     help="Take what is not measured from this table, scaled by what is in both.",
 )
-def main(out: Path | None, quick: bool, only: tuple[str, ...], rest: Path | None) -> None:
-    """Measure the cost of `recommend` on this machine by layout and precision."""
+@click.option("--device", "address", default="local", show_default=True, help="Device to measure on.")
+def main(out: Path | None, quick: bool, only: tuple[str, ...], rest: Path | None, address: str) -> None:
+    """Measure the cost of `recommend` on this machine, or on a device, by layout and precision.
+
+    On an emulated device costs are millions of instructions instead of milliseconds, and so is --max-ms.
+    """
     from edgerec.console import print_table
     from edgerec_bench.command import show_progress
 
-    device, older = Local(), None if rest is None else Calibration.read(rest)
-    with show_progress("") as progress:
-        fitted = calibrate(QUICK if quick else None, only=only, device=device, progress=progress)
+    older = None if rest is None else Calibration.read(rest)
+    with open_device(address) as device, show_progress("") as progress:
+        about = device.info()
+        effort = QUICK if quick else COUNTED if about.get("clock") == "instructions" else None
+        fitted = calibrate(effort, only=only, device=device, progress=progress)
     print_table("", COLUMNS, rows(fitted))
     if text := warning(fitted):
         click.echo(f"warning: {text}", err=True)
     if out is not None:
         words = ["python -m edgerec_bench.calibrate", *(["--quick"] if quick else [])]
-        command = " ".join([*words, *(f"--only {key}" for key in only), *([] if rest is None else [f"--rest {rest}"])])
+        words += [*(f"--only {key}" for key in only), *([] if rest is None else [f"--rest {rest}"])]
+        command = " ".join([*words, *([] if address == "local" else [f"--device {address}"])])
         terms = {one.key: one.terms for one in fitted} if older is None else completed(fitted, older)
-        write_json(out, to_json(fitted, terms, device.info(), command))
+        write_json(out, to_json(fitted, terms, about, command))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import pytest
 
 from edgerec.errors import BenchError
 from edgerec_devices import Local, Ssh, open_device
+from edgerec_devices.arm64 import device as arm64
 from edgerec_devices.facts import Platform
+from edgerec_devices.protocol import Missing
 from edgerec_devices.ssh.connection import Address
 from edgerec_devices.ssh.environment import Target, download, pins, pip_failure
 
@@ -50,6 +52,18 @@ def test_local_and_what_there_is_not() -> None:
     with pytest.raises(BenchError, match="--offline is for devices"), open_device("local", offline=True):
         pass
     with pytest.raises(BenchError, match="--memory is for devices"), open_device("local", memory=2**27):
+        pass
+
+
+@pytest.mark.parametrize("text", ["arm64:", "arm64:cortex-a72", "arm64:cortex-a76"])
+def test_the_emulated_machine_has_one_of_two_processors(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm64, "missing", lambda: [Missing("the machine", "edgerec devices setup arm64")])
+    with pytest.raises(BenchError, match="needs the machine"), open_device(text):
+        pass
+    with (
+        pytest.raises(BenchError, match=r"or one of: arm64:cortex-a72 \(a Raspberry Pi 4\)"),
+        open_device("arm64:i386"),
+    ):
         pass
 
 

@@ -17,9 +17,9 @@ from bench.experiments.scale.__main__ import growth_columns, growth_rows, main
 from bench.experiments.scale.contenders import BASELINE, CONTENDERS, MIXED, contenders_named
 from bench.experiments.scale.measure import compare
 from bench.experiments.scale.plain import plain_dense
+from bench.experiments.scale.profiling import summary, without_profiler
 from bench.experiments.scale.tables import WIDTHS, TablePair, mixed_items, unstructured_items
 from bench.experiments.scale.targets import PROMISES, targets, write_with_targets
-from bench.experiments.scale.tasks import summary
 from edgerec.errors import BenchError
 from edgerec_bench import read_results, report
 from edgerec_bench.calibrate import dense_users, sparse_users
@@ -182,6 +182,16 @@ def test_a_profile_counts_a_loops_body_apart() -> None:
         "Mul": {"ms": 0.03, "count": 1},
         "Loop": {"ms": 0.01, "count": 1},
         "TopK": {"ms": 0.004, "count": 1},
+    }
+
+
+def test_operators_are_counted_without_the_profiler() -> None:
+    operators = {"MatMul": {"ms": 0.5, "count": 1}, "Shape": {"ms": 0.08, "count": 4}, "Add": {"ms": 0.07, "count": 2}}
+    told = without_profiler(operators)
+    assert {name: (pytest.approx(spent["ms"]), spent["count"]) for name, spent in told.items()} == {
+        "MatMul": (0.48, 1),
+        "Shape": (0.0, 4),
+        "Add": (0.03, 2),
     }
 
 

@@ -151,7 +151,7 @@ def _same_top(
 def profile(
     name: str, items: int, *, dimensions: int = 64, users: int = 1000, device: Device | None = None
 ) -> dict[str, Any]:
-    """Measure the milliseconds per call of each operator of one bundle; return the figures of `tasks.profile_bundle`.
+    """Measure the milliseconds per call of each operator of a bundle; return the figures of `profile_bundle`.
 
     Raises BenchError if the name is not that of a bundle, or a process fails.
     """

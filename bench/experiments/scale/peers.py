@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.experiments.scale.peers_runtimes import ExecuTorch, LiteRt, OpenVino
-from bench.experiments.scale.tasks import measure_plain, open_graphs, profile_bundle
+from bench.experiments.scale.profiling import profile_bundle
+from bench.experiments.scale.tasks import measure_plain, open_graphs
 from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec_devices.agent.__main__ import main

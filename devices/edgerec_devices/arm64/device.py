@@ -16,7 +16,7 @@ from edgerec.budget import format_bytes
 from edgerec.errors import BenchError, DoesNotFitError
 from edgerec_devices.arm64.image import command
 from edgerec_devices.arm64.setup import NAME, home, missing, set_up
-from edgerec_devices.arm64.vm import CPU, EMULATOR, HOST, Machine
+from edgerec_devices.arm64.vm import CPU, CPUS, EMULATOR, HOST, Machine
 from edgerec_devices.process import took_too_long
 from edgerec_devices.protocol import Kind, Options, Request, Tell
 from edgerec_devices.ssh.connection import NoAnswerError
@@ -34,6 +34,7 @@ class Arm64(Ssh):
 
     Attributes:
         memory: bytes of its memory.
+        cpu: one of `CPUS`.
     """
 
     memory: int
@@ -41,9 +42,10 @@ class Arm64(Ssh):
     variables = MappingProxyType({"PYTHONHASHSEED": "0"})
     """A fixed hash seed: dictionary collisions that differ by process cost 1 % of a short call's instructions."""
 
-    def __init__(self, machine: Machine, memory: int, *, tell: Tell | None = None) -> None:
-        super().__init__(f"ssh://{HOST}", offline=True, tell=tell, name=NAME, config=machine.ssh_config)
-        self._machine, self.memory = machine, memory
+    def __init__(self, machine: Machine, memory: int, *, cpu: str = CPU, tell: Tell | None = None) -> None:
+        name = NAME if cpu == CPU else f"{NAME}:{cpu}"
+        super().__init__(f"ssh://{HOST}", offline=True, tell=tell, name=name, config=machine.ssh_config)
+        self._machine, self.memory, self.cpu = machine, memory, cpu
 
     def info(self) -> dict[str, Any]:
         """Return the machine's facts, and that its clock counts instructions. Raises BenchError."""
@@ -54,7 +56,7 @@ class Arm64(Ssh):
         return {
             **said,
             "board": f"arm64 stand-in ({emulator}, emulated)",
-            "cpu": f"{CPU} (emulated)",
+            "cpu": f"{self.cpu} (emulated)",
             "clock": "instructions",
         }
 
@@ -100,8 +102,11 @@ class Arm64(Ssh):
 
 @contextmanager
 def _open(address: str, options: Options) -> Iterator[Arm64]:
-    if address != NAME:
-        raise BenchError(f"{address!r} is no address of a device; give {NAME}")
+    name, _, cpu = address.partition(":")
+    cpu = cpu or CPU
+    if name != NAME or cpu not in CPUS:
+        known = ", ".join(f"{NAME}:{one} ({about})" for one, about in CPUS.items())
+        raise BenchError(f"{address!r} is no address of a device; give {NAME}, or one of: {known}")
     memory = MEMORY if options.memory is None else options.memory
     if not LEAST_MEMORY <= memory <= MOST_MEMORY:
         least, most = format_bytes(LEAST_MEMORY), format_bytes(MOST_MEMORY)
@@ -109,9 +114,9 @@ def _open(address: str, options: Options) -> Iterator[Arm64]:
     for part in missing():
         raise BenchError(f"the device arm64 needs {part.what}: {part.fix}")
     options.tell(f"starting an emulated machine with {format_bytes(memory)} of memory")
-    with Machine(home(), memory) as machine, Arm64(machine, memory, tell=options.tell) as device:
+    with Machine(home(), memory, cpu=cpu) as machine, Arm64(machine, memory, cpu=cpu, tell=options.tell) as device:
         yield device
 
 
 ABOUT = "an emulated Raspberry Pi, started here: real memory figures, instructions instead of seconds"
-KIND = Kind("arm64", "arm64", ABOUT, _open, missing, set_up)
+KIND = Kind("arm64", "arm64[:CPU]", ABOUT, _open, missing, set_up)

@@ -17,8 +17,9 @@ from edgerec.errors import BenchError
 from edgerec_devices.arm64.image import FIRST, OUT_OF_MEMORY, PREPARED, READY, USER
 
 EMULATOR = "qemu-system-aarch64"
+CPUS = {"cortex-a72": "a Raspberry Pi 4", "cortex-a76": "a Raspberry Pi 5"}
+"""CPUs that can be emulated: ARMv8.0, the default, and ARMv8.2 with dot products of bytes and half precision."""
 CPU = "cortex-a72"
-"""The CPU of a Raspberry Pi 4: ARMv8.0, without half-precision arithmetic."""
 HOST = "arm64"
 """The machine's name for ssh: an alias in its own configuration, never resolved."""
 BOOT_S = 120.0
@@ -50,14 +51,16 @@ class Machine:
         ssh_config: path of the configuration with which ssh reaches `HOST`.
     """
 
-    def __init__(self, image: Path, memory: int, *, counting: bool = True) -> None:
+    def __init__(self, image: Path, memory: int, *, cpu: str = CPU, counting: bool = True) -> None:
         """
         Args:
             image: the folder of the machine's files.
             memory: bytes of its memory.
+            cpu: one of `CPUS`.
             counting: the clock counts instructions; otherwise the machine is faster, and its clock is meaningless.
         """
         self._image, self._memory, self._extra = image, memory, COUNTING if counting else ()
+        self._cpu = cpu
         self._folder = tempfile.TemporaryDirectory(prefix="edgerec-")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -65,7 +68,12 @@ class Machine:
         """Start the machine. Raises BenchError if sshd does not start to listen."""
         try:
             self._process = start(
-                self._image, self._place, self._memory, [*self._extra, *self._network()], snapshot=True
+                self._image,
+                self._place,
+                self._memory,
+                [*self._extra, *self._network()],
+                snapshot=True,
+                cpu=self._cpu,
             )
             await_console(self._console, self._process, READY, f"a machine of {format_bytes(self._memory)}")
             self._configure(self._port())
@@ -146,19 +154,27 @@ class Machine:
 
 
 def start(
-    image: Path, folder: Path, memory: int, extra: list[str], *, snapshot: bool, arguments: str = ""
+    image: Path,
+    folder: Path,
+    memory: int,
+    extra: list[str],
+    *,
+    snapshot: bool,
+    cpu: str = CPU,
+    arguments: str = "",
 ) -> subprocess.Popen[bytes]:
     """Start an emulator; its console is the file `console` in `folder`.
 
     Args:
         snapshot: changes of the disk are discarded.
+        cpu: one of `CPUS`.
         arguments: additional kernel arguments.
     """
     disk = str(image / "disk").replace(",", ",,")  # a comma ends a value
     words = [
         # The emulator is killed together with this process, and with the thread that started it.
         *("setpriv", "--pdeathsig", "KILL", "--", EMULATOR),
-        *("-machine", "virt", "-cpu", CPU, "-m", f"{memory // 1024}K", "-display", "none", "-nodefaults", "-no-reboot"),
+        *("-machine", "virt", "-cpu", cpu, "-m", f"{memory // 1024}K", "-display", "none", "-nodefaults", "-no-reboot"),
         *("-kernel", str(image / "kernel"), "-initrd", str(image / "initial")),
         *("-append", f"console=ttyAMA0 quiet panic=-1 cma=0 {arguments}"),
         *("-serial", f"file:{folder / 'console'}"),
