@@ -15,7 +15,7 @@ from edgerec.tables import CodedTable
 from edgerec_export.allocate import Allocation, Allocator, rotated
 from edgerec_export.cost import Calibration, Estimate, default_calibration, estimate
 from edgerec_export.draft import Draft, draft_within, too_large
-from edgerec_export.fitters import WELL_USED, BlockFitter, Fit, Fitter, SparseFitter, fit_within_limits
+from edgerec_export.fitters import WELL_USED, BlockFitter, Fit, Fitter, SparseFitter, TooSlowError, fit_within_limits
 from edgerec_export.follow import allocation_like, in_older_basis, is_fitted
 from edgerec_export.layouts import BLOCKED, TableAllocation
 from edgerec_export.magnitudes import in_range
@@ -164,7 +164,7 @@ def _best(source: Source, request: ExportRequest, calibration: Calibration) -> C
     if request.max_ms is not None and drafts:
         fast = [(draft, cost) for draft, cost in drafts if cost.ms <= request.max_ms]
         if not fast:
-            refusals = [too_slow(request.max_ms, min(cost.ms for _, cost in drafts))]
+            refusals = [TooSlowError(request.max_ms, min(cost.ms for _, cost in drafts))]
         drafts = fast
     if not drafts:
         raise min(refusals, key=_smallest)
@@ -255,30 +255,24 @@ def _fitted(source: Source, request: ExportRequest, calibration: Calibration, pr
     least = min((fitter.expected for fitter in fitters if fitter.expected), default=0.0)
     promising = sum(fitter.expected <= PROMISING * least for fitter in fitters)
     found: list[Fit] = []
-    least_ms = math.inf
     for number, fitter in enumerate(fitters):
         if len(found) > 1 and number >= promising:
             break
         progress(ExportStep(f"fitting {fitter.name}", number, max(promising, 2)))
         try:
-            fit = fit_within_limits(fitter)
+            found.append(fit_within_limits(fitter))
         except (BudgetError, RangeError) as refusal:
             refusals.append(refusal)
-            continue
-        if request.max_ms is None or fit.cost.ms <= request.max_ms:
-            found.append(fit)
-        else:
-            least_ms = min(least_ms, fit.cost.ms)
-    if not found and least_ms < math.inf:
-        raise too_slow(request.max_ms or 0.0, least_ms)
     if not found:
-        raise min(refusals, key=_smallest)
+        slow = [refusal for refusal in refusals if isinstance(refusal, TooSlowError)]
+        raise min(slow, key=lambda refusal: refusal.ms) if slow else min(refusals, key=_smallest)
     found.sort(key=lambda fit: fit.rank(limit))
     tried = tuple(
         Tried(fit.draft.request.layout, "+".join(sorted(fit.draft.precisions())), fit.cost, math.sqrt(fit.distortion))
         for fit in found
     )
     why = f"it changes scores least of those that use {WELL_USED:.0%} of the limit or are whole"
+    why += "" if request.max_ms is None else ", or all of the time"
     return Chosen(found[0].draft, tried, why, found[0].density)
 
 
@@ -294,14 +288,6 @@ def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, .
         yield ("int8", "int4"), "row"
         if request.is_version_2:
             yield ("int4", "int2"), "row"
-
-
-def too_slow(max_ms: float, least: float) -> BudgetError:
-    """Return the refusal of a time limit, which names the shortest expected time."""
-    return BudgetError(
-        f"a request is expected to take {least:.3g} ms at least, and --max-ms allows {max_ms:g}: allow more, "
-        "change --max-bytes or --precision, or measure your device with 'python -m edgerec_bench.calibrate'"
-    )
 
 
 def _smallest(refusal: BudgetError | RangeError) -> float:

@@ -32,22 +32,46 @@ FULLY_USED = 0.97
 """As `WELL_USED`, for a dense bundle of two precisions, which can vary the number of rows in the larger one."""
 
 
+class TooSlowError(BudgetError):
+    """No bundle is within the time limit.
+
+    Attributes:
+        ms: the shortest expected time of a request; infinity if the calibration has none.
+    """
+
+    def __init__(self, max_ms: float, ms: float) -> None:
+        measure = "measure your device with 'python -m edgerec_bench.calibrate'"
+        if math.isinf(ms):
+            super().__init__(f"the calibration has no times of this bundle, which --max-ms needs: {measure}")
+        else:
+            super().__init__(
+                f"a request is expected to take {ms:.3g} ms at least, and --max-ms allows {max_ms:g}: allow more, "
+                f"change --max-bytes or --precision, or {measure}"
+            )
+        self.ms = ms
+
+
 @dataclass(frozen=True)
 class Fit:
-    """A draft that fits, the share of values that it stores, and the mean squared error of its scores."""
+    """A draft that fits, the share of values that it stores, and the mean squared error of its scores.
+
+    Attributes:
+        reduced: True if it has fewer bytes than its limit because of its memory or time.
+    """
 
     draft: Draft
     cost: Estimate
     density: float
     distortion: float
+    reduced: bool
 
     def rank(self, limit: int) -> tuple[bool, float, float, int]:
         """Return a sort key, lower for better fits.
 
-        Bundles that use their budget or store whole tables come first, then those with less distortion (to two digits),
-        then faster ones, then smaller ones.
+        Bundles that use their budget or store whole tables come first, and those that could use no more, then those
+        with less distortion (to two digits), then faster ones, then smaller ones.
         """
-        unused = self.cost.nbytes < WELL_USED * limit and self.density < 1
+        unused = self.cost.nbytes < WELL_USED * limit and self.density < 1 and not self.reduced
         return unused, float(f"{self.distortion:.2g}"), self.cost.ms, self.cost.nbytes
 
 
@@ -81,10 +105,10 @@ class Fitter(ABC):
 
 
 def fit_within_limits(fitter: Fitter) -> Fit:
-    """Return a fit within bytes and memory, with one scale a row if coarser scales round whole rows to zero."""
+    """Return a fit within bytes, memory and time, with one scale a row if coarser scales round whole rows to zero."""
     try:
-        draft, cost, density = _within_memory(fitter)
-        return Fit(draft, cost, density, distortion(draft, fitter.source))
+        (draft, cost, density), reduced = _within_limits(fitter)
+        return Fit(draft, cost, density, distortion(draft, fitter.source), reduced)
     except RangeError as error:
         finer = fitter.request.with_finer_scales(error.side)
         if finer is None:
@@ -92,21 +116,50 @@ def fit_within_limits(fitter: Fitter) -> Fit:
         return fit_within_limits(replace(fitter, request=finer))
 
 
-def _within_memory(fitter: Fitter) -> Fitted:
-    """Return a fit whose expected memory is within `max_rss` too. Raises BudgetError if there is none."""
-    max_rss, limit = fitter.request.max_rss, fitter.request.max_bytes or 0
+def _within_limits(fitter: Fitter) -> tuple[Fitted, bool]:
+    """Return a fit whose expected memory and time are within the limits too, and whether these reduced its bytes.
+
+    Raises BudgetError if there is none: TooSlowError if it is the time that is exceeded.
+    """
+    request, times = fitter.request, list[tuple[int, float]]()
+    limit = most = request.max_bytes or 0
     for _ in range(TURNS):
-        found = fitter.fit(limit)
-        excess = 0 if max_rss is None else found[1].peak_bytes - max_rss
-        if excess <= 0:
-            return found
-        limit -= excess
+        try:
+            found = fitter.fit(limit)
+        except BudgetError:
+            if times:
+                break
+            raise
+        cost = found[1]
+        excess = 0 if request.max_rss is None else cost.peak_bytes - request.max_rss
+        slow = request.max_ms is not None and not cost.ms <= request.max_ms
+        if excess <= 0 and not slow:
+            return found, limit < most
+        limit -= max(excess, 0)
+        if slow:
+            times.append((cost.nbytes, cost.ms))
+            limit = min(limit, _bytes_within(request.max_ms or 0.0, times))
         if limit <= 0:
             break
+    if times:
+        raise TooSlowError(request.max_ms or 0.0, min(ms for _, ms in times))
     raise BudgetError(
-        f"no bundle is expected to stay within the {format_bytes(max_rss or 0)} of memory that --max-rss "
+        f"no bundle is expected to stay within the {format_bytes(request.max_rss or 0)} of memory that --max-rss "
         "allows: allow more, or train with a smaller --budget"
     )
+
+
+def _bytes_within(max_ms: float, times: list[tuple[int, float]]) -> int:
+    """Return the bytes of a bundle that takes `max_ms`, on the line of the last two (bytes, ms), or through zero.
+
+    Sizes change in steps, so that they fall by `LEAST_STEP` at least. It is 0 if times are not known.
+    """
+    (nbytes, ms), (more, longer) = times[-1], times[-2] if len(times) > 1 else (0, 0.0)
+    if not math.isfinite(ms):
+        return 0
+    slope = (longer - ms) / (more - nbytes) if more != nbytes else 0.0
+    wanted = nbytes - (ms - max_ms) / slope if slope > 0 else nbytes * max_ms / ms
+    return int(min(wanted, nbytes * (1 - LEAST_STEP)))
 
 
 Drafted = tuple[Draft, Estimate, Allocation]
