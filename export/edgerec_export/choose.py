@@ -266,13 +266,13 @@ def _fitted(source: Source, request: ExportRequest, calibration: Calibration, pr
     if not found:
         slow = [refusal for refusal in refusals if isinstance(refusal, TooSlowError)]
         raise min(slow, key=lambda refusal: refusal.ms) if slow else min(refusals, key=_smallest)
-    found.sort(key=lambda fit: fit.rank(limit))
+    found.sort(key=lambda fit: fit.rank(limit if request.max_ms is None else None))
     tried = tuple(
         Tried(fit.draft.request.layout, "+".join(sorted(fit.draft.precisions())), fit.cost, math.sqrt(fit.distortion))
         for fit in found
     )
-    why = f"it changes scores least of those that use {WELL_USED:.0%} of the limit or are whole"
-    why += "" if request.max_ms is None else ", or all of the time"
+    used = f"use {WELL_USED:.0%} of the limit or are whole" if request.max_ms is None else "are fast enough"
+    why = f"it changes scores least of those that {used}"
     return Chosen(found[0].draft, tried, why, found[0].density)
 
 

@@ -53,25 +53,23 @@ class TooSlowError(BudgetError):
 
 @dataclass(frozen=True)
 class Fit:
-    """A draft that fits, the share of values that it stores, and the mean squared error of its scores.
-
-    Attributes:
-        reduced: True if it has fewer bytes than its limit because of its memory or time.
-    """
+    """A draft that fits, the share of values that it stores, and the mean squared error of its scores."""
 
     draft: Draft
     cost: Estimate
     density: float
     distortion: float
-    reduced: bool
 
-    def rank(self, limit: int) -> tuple[bool, float, float, int]:
+    def rank(self, limit: int | None) -> tuple[bool, float, float, int]:
         """Return a sort key, lower for better fits.
 
-        Bundles that use their budget or store whole tables come first, and those that could use no more, then those
-        with less distortion (to two digits), then faster ones, then smaller ones.
+        Bundles that use their budget or store whole tables come first, then those with less distortion (to two digits),
+        then faster ones, then smaller ones.
+
+        Args:
+            limit: bytes to use; None where bundles have fewer because of their time.
         """
-        unused = self.cost.nbytes < WELL_USED * limit and self.density < 1 and not self.reduced
+        unused = limit is not None and self.cost.nbytes < WELL_USED * limit and self.density < 1
         return unused, float(f"{self.distortion:.2g}"), self.cost.ms, self.cost.nbytes
 
 
@@ -107,8 +105,8 @@ class Fitter(ABC):
 def fit_within_limits(fitter: Fitter) -> Fit:
     """Return a fit within bytes, memory and time, with one scale a row if coarser scales round whole rows to zero."""
     try:
-        (draft, cost, density), reduced = _within_limits(fitter)
-        return Fit(draft, cost, density, distortion(draft, fitter.source), reduced)
+        draft, cost, density = _within_limits(fitter)
+        return Fit(draft, cost, density, distortion(draft, fitter.source))
     except RangeError as error:
         finer = fitter.request.with_finer_scales(error.side)
         if finer is None:
@@ -116,13 +114,13 @@ def fit_within_limits(fitter: Fitter) -> Fit:
         return fit_within_limits(replace(fitter, request=finer))
 
 
-def _within_limits(fitter: Fitter) -> tuple[Fitted, bool]:
-    """Return a fit whose expected memory and time are within the limits too, and whether these reduced its bytes.
+def _within_limits(fitter: Fitter) -> Fitted:
+    """Return a fit whose expected memory and time are within the limits too.
 
     Raises BudgetError if there is none: TooSlowError if it is the time that is exceeded.
     """
     request, times = fitter.request, list[tuple[int, float]]()
-    limit = most = request.max_bytes or 0
+    limit = request.max_bytes or 0
     for _ in range(TURNS):
         try:
             found = fitter.fit(limit)
@@ -134,7 +132,7 @@ def _within_limits(fitter: Fitter) -> tuple[Fitted, bool]:
         excess = 0 if request.max_rss is None else cost.peak_bytes - request.max_rss
         slow = request.max_ms is not None and not cost.ms <= request.max_ms
         if excess <= 0 and not slow:
-            return found, limit < most
+            return found
         limit -= max(excess, 0)
         if slow:
             times.append((cost.nbytes, cost.ms))
