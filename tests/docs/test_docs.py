@@ -463,6 +463,21 @@ def test_the_figures_of_builds_are_those_of_the_result() -> None:
     assert all(f"{exponents[name]:.2f}" in page for name in data_build.FIGURES if name != "seconds")
 
 
+def test_the_figures_of_defaults_are_those_of_the_result() -> None:
+    rows = json.loads((ROOT / "bench" / "results" / "defaults.json").read_text())["rows"]
+    names = ("ials", "implicit", "svd", "svd grid", "mf", "lightgcn")
+    found = [[row["cells"].get(name, {}).get("ndcg@20") for name in names] for row in rows]
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    shown = [
+        [row["data"], *("" if one is None else f"{one:.4f}" for one in of)] for row, of in zip(rows, found, strict=True)
+    ]
+    assert rows_of("defaults", page) == shown
+    for mine, grid in (("ials", "implicit"), ("svd", "svd grid")):
+        shares = [row[f"{mine} relative to {grid}"] for row in rows]
+        assert f"{100 * min(shares):.1f} to {100 * max(shares):.1f} %" in page
+        assert min(shares) >= (0.98 if mine == "ials" else 0.99)
+
+
 def test_the_growth_of_trainings_is_that_of_the_result() -> None:
     result = json.loads((ROOT / "bench" / "results" / "training-growth.json").read_text())
     page = (ROOT / "docs" / "guide" / "scale.md").read_text()
