@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import click
 import numpy as np
@@ -43,7 +43,7 @@ from bench.experiments.scale import profiling
 from bench.experiments.trained import HISTORY, SUBJECTS, request_of
 from edgerec.console import messages, print_table
 from edgerec.data import split
-from edgerec.errors import BudgetError
+from edgerec.errors import BenchError, BudgetError
 from edgerec.models.encoder import LinearEncoder
 from edgerec.runtime import Recommender
 from edgerec_devices import open_device
@@ -233,7 +233,10 @@ def main(
     names = backbones.split(",")
     if trained:
         with ExitStack() as stack:
-            devices = [cast(Ssh, stack.enter_context(open_device(address))) for address in addresses]
+            devices = [stack.enter_context(open_device(address)) for address in addresses]
+            for device in devices:
+                if not isinstance(device, Ssh):
+                    raise BenchError(f"{device.name} is no device behind SSH or emulated, such as arm64; give another")
             others = {"devices": devices, "calibration": calibration}
             rows = [
                 row for data in trained.split(",") for row in measure_trained(data, names, each, rounds, runs, **others)

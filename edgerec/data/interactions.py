@@ -332,11 +332,11 @@ class Interactions:
         return digest.hexdigest()
 
 
-def user_ranges(indptr: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def user_ranges(indptr: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
     """Yield consecutive ranges (first, end) of user rows with at most `SHARD` interactions, or a single user."""
     first, n = 0, len(indptr) - 1
     while first < n:
-        end = max(first + 1, int(np.searchsorted(indptr, indptr[first] + SHARD, side="right")) - 1)
+        end = max(first + 1, int(np.searchsorted(indptr, int(indptr[first]) + SHARD, side="right")) - 1)
         yield first, min(end, n)
         first = end
 

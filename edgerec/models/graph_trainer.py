@@ -138,11 +138,10 @@ class Propagation:
         """
         self._layers, self._ranks, self._n_users = layers, ranks, n_users
         self._threads = threads or os.cpu_count() or 1
-        parts = 1 if self._threads == 1 else _BLOCKS_A_THREAD * self._threads
-        self._blocks: list[Any]
         if device is not None and device.type != "cpu":
-            self._blocks = [sparse_tensor(graph, device)]
+            self._blocks: list[Any] = [sparse_tensor(graph, device)]
             return
+        parts = 1 if self._threads == 1 else _BLOCKS_A_THREAD * self._threads
         cuts = np.searchsorted(graph.indptr, np.linspace(0, graph.nnz, parts + 1)[1:-1]).tolist()
         self._blocks = [graph[start:stop] for start, stop in zip([0, *cuts], [*cuts, graph.shape[0]], strict=True)]
 

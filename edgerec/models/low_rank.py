@@ -130,7 +130,7 @@ def _passed(
 ) -> NDArray[np.float32]:
     """Return M' M `columns` (m, k), by ranges of the rows of M; add the Gram matrix of M `columns` to `gram`."""
     total = np.zeros_like(columns)
-    for first, end in user_ranges(matrix.indptr.astype(np.int64)):
+    for first, end in user_ranges(matrix.indptr):
         rows = matrix[first:end]
         image = rows @ columns
         total += rows.T @ image

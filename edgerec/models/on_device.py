@@ -65,7 +65,7 @@ def _passed(matrix: scipy.sparse.csr_array[Any, Any], columns: torch.Tensor) -> 
 
 
 def _parts(matrix: scipy.sparse.csr_array[Any, Any], device: torch.device) -> Iterator[torch.Tensor]:
-    for first, end in user_ranges(matrix.indptr.astype(np.int64)):
+    for first, end in user_ranges(matrix.indptr):
         yield sparse_tensor(matrix[first:end], device)
 
 

@@ -120,7 +120,7 @@ def _within_limits(fitter: Fitter) -> Fitted:
     Raises BudgetError if there is none: TooSlowError if it is the time that is exceeded.
     """
     request, times = fitter.request, list[tuple[int, float]]()
-    limit = request.max_bytes or 0
+    max_ms, limit = math.inf if request.max_ms is None else request.max_ms, request.max_bytes or 0
     for _ in range(TURNS):
         try:
             found = fitter.fit(limit)
@@ -130,17 +130,16 @@ def _within_limits(fitter: Fitter) -> Fitted:
             raise
         cost = found[1]
         excess = 0 if request.max_rss is None else cost.peak_bytes - request.max_rss
-        slow = request.max_ms is not None and not cost.ms <= request.max_ms
-        if excess <= 0 and not slow:
+        if excess <= 0 and cost.ms <= max_ms:
             return found
         limit -= max(excess, 0)
-        if slow:
+        if cost.ms > max_ms:
             times.append((cost.nbytes, cost.ms))
-            limit = min(limit, _bytes_within(request.max_ms or 0.0, times))
+            limit = min(limit, _bytes_within(max_ms, times))
         if limit <= 0:
             break
     if times:
-        raise TooSlowError(request.max_ms or 0.0, min(ms for _, ms in times))
+        raise TooSlowError(max_ms, min(ms for _, ms in times))
     raise BudgetError(
         f"no bundle is expected to stay within the {format_bytes(request.max_rss or 0)} of memory that --max-rss "
         "allows: allow more, or train with a smaller --budget"

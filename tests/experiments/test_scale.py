@@ -187,8 +187,8 @@ def test_a_profile_counts_a_loops_body_apart() -> None:
 
 def test_operators_are_counted_without_the_profiler() -> None:
     operators = {"MatMul": {"ms": 0.5, "count": 1}, "Shape": {"ms": 0.08, "count": 4}, "Add": {"ms": 0.07, "count": 2}}
-    told = without_profiler(operators)
-    assert {name: (pytest.approx(spent["ms"]), spent["count"]) for name, spent in told.items()} == {
+    own = without_profiler(operators)
+    assert {name: (pytest.approx(spent["ms"]), spent["count"]) for name, spent in own.items()} == {
         "MatMul": (0.48, 1),
         "Shape": (0.0, 4),
         "Add": (0.03, 2),

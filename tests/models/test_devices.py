@@ -148,6 +148,9 @@ def test_metrics_of_a_gpu_are_within_the_spread_of_seeds(name: str, interactions
     assert found == pytest.approx(seeds[0], abs=max(max(seeds) - min(seeds), 0.005))
 
 
-def test_several_gpus() -> None:
-    if (count := gpus()) > 1:
-        pytest.skip(f"NOT TESTED: training on the others of {count} GPUs, or on several at a time")
+def test_a_second_gpu_trains_as_the_first(interactions: Interactions) -> None:
+    if gpus() < 2:
+        pytest.skip("NOT TESTED: training on the second of several GPUs: torch finds one here")
+    how: dict[str, Any] = {"backbone": "ials", "dimensions": 16, "threads": 1, "max_epochs": 2}
+    first, second = (train(interactions, device=f"cuda:{number}", **how) for number in range(2))
+    assert second.metrics["test"]["ndcg@20"] == pytest.approx(first.metrics["test"]["ndcg@20"], abs=0.005)
