@@ -6,8 +6,9 @@ usage: python -m bench.experiments.defaults [--train gowalla:ials,gowalla:implic
 A cell is a data set and a contender. `ials` and `svd` are trained with their defaults, which choose settings on the
 validation part; `implicit` and `svd grid` are the best of `PEER_GRID` and `SVD_GRID` on the same validation part, every
 point trained in full, and the best one again on train and validation. NDCG@20 is on the test part, seconds are of
-everything, choice and final training. A finished cell is stored next to the result, and the same command resumes;
-cells that were not measured are listed as missing.
+everything, choice and final training. These four are means of three random splits, whose seed is that of training too;
+others have one. A finished cell is stored next to the result, and the same command resumes; cells that were not
+measured are listed as missing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import click
@@ -24,7 +26,7 @@ import numpy as np
 from bench.experiments.harness import Figures, cached, experiment, load_average, named_or_stored, next_to_out
 from edgerec.api import train
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions, Split, split
+from edgerec.data import Interactions, Split, SplitSpec, split
 from edgerec.extras import require
 from edgerec.measure import measure_vectors
 from edgerec.models import SharingTrainer, SizePlan, Vectors, backbone
@@ -47,6 +49,8 @@ Grid = Sequence[tuple[float, ...]]
 Point = dict[str, float]
 GRIDS: dict[str, Grid] = {"implicit": PEER_GRID, "svd grid": SVD_GRID}
 NAMES = ("ials", "implicit", "svd", "svd grid", "mf", "lightgcn")
+SEVERAL_SEEDS = ("ials", "implicit", "svd", "svd grid")
+SEEDS = 3
 
 
 def contenders() -> dict[str, Callable[[str, Split, int, int], Figures]]:
@@ -58,10 +62,20 @@ def contenders() -> dict[str, Callable[[str, Split, int, int], Figures]]:
 def _default(name: str) -> Callable[[str, Split, int, int], Figures]:
     def measured(data: str, parts: Split, dimensions: int, threads: int) -> Figures:
         started = time.perf_counter()
-        run = train(_interactions(data), backbone=name, dimensions=dimensions, split=parts.spec, threads=threads)
+        run = train(
+            _interactions(data),
+            backbone=name,
+            dimensions=dimensions,
+            split=parts.spec,
+            seed=parts.spec.seed,
+            threads=threads,
+        )
+        measured = {METRIC: run.metrics["test"][METRIC], "recall@20": run.metrics["test"]["recall@20"]}
+        if run.users is not None and "encoder" in run.metrics:
+            measured["ndcg@20 of histories"] = run.metrics["encoder"][METRIC]
+            measured["recall@20 of histories"] = run.metrics["encoder"]["recall@20"]
         return {
-            METRIC: run.metrics["test"][METRIC],
-            "recall@20": run.metrics["test"]["recall@20"],
+            **measured,
             "validation": run.metrics["validation"][METRIC],
             "seconds": time.perf_counter() - started,
             "settings": run.config["chosen_settings"],
@@ -86,13 +100,13 @@ def _best(
 
 
 def _peer(_: str, parts: Split, dimensions: int, threads: int) -> Figures:
-    als = require("implicit.als", "peers")
+    als, seed = require("implicit.als", "peers"), parts.spec.seed
     limits = require("threadpoolctl", "train").threadpool_limits
     sparse = require("scipy.sparse", "train")
 
     def fit(data: Interactions, point: Point) -> Vectors:
         with limits(1, "blas"):  # recommended by the library
-            model = als.AlternatingLeastSquares(factors=dimensions, random_state=0, num_threads=threads, **point)
+            model = als.AlternatingLeastSquares(factors=dimensions, random_state=seed, num_threads=threads, **point)
             model.fit(sparse.csr_matrix(data.matrix()), show_progress=False)
         return Vectors(np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32))
 
@@ -100,14 +114,14 @@ def _peer(_: str, parts: Split, dimensions: int, threads: int) -> Figures:
 
 
 def _svd_grid(_: str, parts: Split, dimensions: int, threads: int) -> Figures:
-    model = backbone("svd")
+    model, seed = backbone("svd"), parts.spec.seed
     shared: dict[int, Any] = {}
 
     def fit(data: Interactions, point: Point) -> Vectors:
         config = model.config(**point)
         if len(data) not in shared:
-            shared[len(data)] = model.shared_start(data, dimensions, model.config(), 0)
-        trainer = model.trainer(data, SizePlan(dimensions), config, seed=0, threads=threads)
+            shared[len(data)] = model.shared_start(data, dimensions, model.config(), seed)
+        trainer = model.trainer(data, SizePlan(dimensions), config, seed=seed, threads=threads)
         assert isinstance(trainer, SharingTrainer)
         trainer.begin(partial(shared.__getitem__, len(data)))
         trainer.epoch()
@@ -117,6 +131,20 @@ def _svd_grid(_: str, parts: Split, dimensions: int, threads: int) -> Figures:
 
 
 _interactions = cache(named_or_stored)
+
+
+def seeds_of(data: str, name: str) -> int:
+    """Return the number of seeds of a cell."""
+    return SEEDS if name in SEVERAL_SEEDS and SPLITS[data] != "published" else 1
+
+
+def over_splits(found: Sequence[Figures]) -> Figures:
+    """Return the means of a contender's figures over seeds, and what it chose by seed."""
+    if len(found) == 1:
+        return found[0]
+    means = {name: fmean(one[name] for one in found) for name in (METRIC, "recall@20", "validation", "seconds")}
+    lists = {name: [one[name] for one in found] for name in ("settings", "trials")}
+    return {**means, f"{METRIC} by seed": [one[METRIC] for one in found], **lists}
 
 
 def compared(cells: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
@@ -161,10 +189,14 @@ def main(data: str, names: str, dimensions: int, threads: int, work: str | None)
             "threads": threads,
             "grid": [list(point) for point in GRIDS.get(name, ())],
         }
+        seeds = seeds_of(one, name)
+        request |= {"seeds": seeds} if seeds > 1 else {}
 
-        def measure(one: str = one, name: str = name) -> Figures:
-            parts = split(_interactions(one), SPLITS[one])
-            return {**contenders()[name](one, parts, dimensions, threads), "load_average": load_average()}
+        def measure(one: str = one, name: str = name, seeds: int = seeds) -> Figures:
+            specs = [SplitSpec.parse(SPLITS[one], seed=seed) for seed in range(seeds)]
+            run = contenders()[name]
+            found = [run(one, split(_interactions(one), spec), dimensions, threads) for spec in specs]
+            return {**over_splits(found), "load_average": load_average()}
 
         cells.setdefault(one, {})[name] = cached(path, request, measure)
     rows = compared(cells)

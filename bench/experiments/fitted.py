@@ -7,12 +7,12 @@ usage: python -m bench.experiments.fitted [--items 3706,41000,200000] [--bytes 4
 Made-up tables have 64 dimensions of falling importance, rows of different lengths, and an encoder of histories instead
 of users. With `--trained` they are iALS with its users and SVD without users, of 64 dimensions, on the published split
 or random 80/20, and other libraries answer too. Bundles are fitted by `--precision auto` to the bytes a row of items
-and users, besides ids, graphs and what else a bundle has; once more with `--max-ms`, the time that is expected of dense
-fp32. Each round asks every bundle once for the 20 best of a user or of a history of 20 items, on one thread; the ratio
-is the median of those within a round. With `--device` a process of each device, behind SSH or emulated, answers for
-each bundle, for random users or histories, and no library does; what the device counts, such as instructions, is
-reported instead of milliseconds, and by operator: each run of one, less that of the cheapest, since the profiler takes
-more than most operators. `--calibration` is the table of costs that --max-ms takes.
+and users, besides ids, graphs and what else a bundle has; once more with `--max-ms`, a share of the time that is
+expected of dense fp32. Each round asks every bundle once for the 20 best of a user or of a history of 20 items, on one
+thread; the ratio is the median of those within a round. With `--device` a process of each device, behind SSH or
+emulated, answers for each bundle, for random users or histories, and no library does; what the device counts, such as
+instructions, is reported instead of milliseconds, and by operator: each run of one, less that of the cheapest, since
+the profiler takes more than most operators. `--calibration` is the table of costs that --max-ms takes.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def measure(
     requests: Requests,
     *,
     limited: bool,
+    max_share: float = 1.0,
     devices: Sequence[Ssh] = (),
     calibration: Path | None = None,
 ) -> list[Figures]:
@@ -116,7 +117,7 @@ def measure(
             return done.chosen
 
         plain = [add({"bytes_a_row": None}, layout="dense", precision=precision) for precision in PLAIN]
-        expected = 0.0 if plain[0] is None else plain[0].tried[0].cost.ms
+        expected = 0.0 if plain[0] is None else max_share * plain[0].tried[0].cost.ms
         for size in sizes:
             limit = round(rows_stored * (size + OTHER_BYTES_A_ROW)) + OTHER_BYTES
             add({"bytes_a_row": size}, precision="auto", max_bytes=limit)
@@ -214,6 +215,12 @@ def operator_cells(row: Figures) -> list[str]:
     multiple=True,
     help="Device that measures trained tables, such as arm64; default: this process. Repeatable.",
 )
+@click.option(
+    "--max-share",
+    default=1.0,
+    show_default=True,
+    help="--max-ms as a share of the time that is expected of dense fp32.",
+)
 @click.option("--calibration", type=click.Path(path_type=Path), help="Table of costs that --max-ms takes.")
 @runs_option
 def main(
@@ -225,6 +232,7 @@ def main(
     trained: str | None,
     backbones: str,
     addresses: tuple[str, ...],
+    max_share: float,
     calibration: Path | None,
     runs: Path | None,
 ) -> Figures:
@@ -237,7 +245,7 @@ def main(
             for device in devices:
                 if not isinstance(device, Ssh):
                     raise BenchError(f"{device.name} is no device behind SSH or emulated, such as arm64; give another")
-            others = {"devices": devices, "calibration": calibration}
+            others = {"devices": devices, "max_share": max_share, "calibration": calibration}
             rows = [
                 row for data in trained.split(",") for row in measure_trained(data, names, each, rounds, runs, **others)
             ]

@@ -164,7 +164,7 @@ def test_the_figures_of_fitted_tables_are_those_of_the_result() -> None:
 
 
 def test_the_figures_of_fitted_trained_tables_are_those_of_the_result() -> None:
-    assert rows_of("fitted-trained", SPEED) == [fitted_cells(row) for row in trained("fitted-ials")]
+    assert rows_of("fitted-trained", SPEED) == [fitted_cells(row) for row in trained("fitted-trained")]
 
 
 def test_the_instructions_of_fitted_tables_are_those_of_the_result() -> None:
