@@ -8,7 +8,8 @@ usage: python -m bench.experiments.item_only [--data ml-1m] [--sizes 4,8,16,32] 
 file. Without --precision it has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with
 as many dimensions and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures
 are of a bundle's own answers on the test part of a split, by default a random 80/20 split per user, to histories of the
-training part; a seed is that of the split too.
+training part; a seed is that of the split too. 'ease' is a full item-item model in fp32, a ceiling, and 'ease-nearest'
+its largest weights in as many bytes an item as lae's values; neither is a bundle.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from typing import Any
 import click
 
 from bench.experiments.harness import Figures, P, cached, experiment, named_or_stored, next_to_out
+from bench.experiments.item_item import FULL, NEAREST, item_item_row
 from edgerec.api import train
 from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions
+from edgerec.data import Interactions, Sample, SplitSpec
+from edgerec.data import split as split_of
 from edgerec.measure import evaluate
 from edgerec.request import settings_of
 from edgerec.runtime import Recommender
@@ -134,9 +137,14 @@ def lae_row(training: Training, interactions: Interactions, size: str, seed: int
     return {**row, **how, "validation": run.metrics["validation"]["ndcg@20"], "settings": chosen}
 
 
-def rival_row(run: Callable[[], Run], interactions: Interactions, limit: int) -> dict[str, float]:
-    """Fit a rival to as many bytes and measure it."""
-    return measured(run(), interactions, precision="auto", fit=True, max_bytes=limit)
+def rival(training: Training, interactions: Interactions, backbone: str, seed: int) -> Callable[[Figures], Figures]:
+    """Return the measurement of a rival in the bytes of a row of lae; it is trained once."""
+    if backbone in (FULL, NEAREST):
+        parts = split_of(interactions, SplitSpec.parse(training.split, seed=seed))
+        sample = None if training.sample_users is None else Sample(training.sample_users, seed)
+        return lambda lae: item_item_row(parts, None if backbone == FULL else lae["values_a_row"], sample)
+    run = lru_cache(1)(partial(training.rival, interactions, backbone, seed))
+    return lambda lae: measured(run(), interactions, precision="auto", fit=True, max_bytes=int(lae["bytes"]))
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -168,7 +176,7 @@ def training_options(command: Callable[P, Figures]) -> Callable[P, Figures]:
 @click.option("--data", default="ml-1m", show_default=True, help="Data sets, separated by commas.")
 @click.option("--sizes", default="4,8,16,32", show_default=True, help="Bytes an item of values and scale.")
 @click.option("--limits", default="", show_default=True, help="Sizes of whole bundles.")
-@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones to compare with.")
+@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones, ease and ease-nearest.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of splits and training, from 0.")
 @click.option("--split", default=Training.split, show_default=True, help="The split of all data sets.")
 @training_options
@@ -207,18 +215,12 @@ def main(
                 found.setdefault((size, "lae"), []).append(row)
                 messages.print(f"{name} {size} seed {seed}: {row['ndcg@20']:.4f} {row['bytes']:,}", markup=False)
             for backbone in filter(None, rivals.split(",")):
-                run = lru_cache(1)(partial(training.rival, interactions, backbone, seed))
+                measured_in = rival(training, interactions, backbone, seed)
                 for size in named:
-                    limit = int(found[size, "lae"][-1]["bytes"])
-                    request = {
-                        **shared,
-                        "data": fingerprints[name],
-                        "max_bytes": limit,
-                        "seed": seed,
-                        "backbone": backbone,
-                    }
-                    measure = partial(rival_row, run, interactions, limit)
-                    row = cached(folder / f"{name}-{size}-{seed}-{backbone}.json", request, measure)
+                    lae = found[size, "lae"][-1]
+                    request = {**shared, "data": fingerprints[name], "max_bytes": int(lae["bytes"]), "seed": seed}
+                    path = folder / f"{name}-{size}-{seed}-{backbone}.json"
+                    row = cached(path, request | {"backbone": backbone}, partial(measured_in, lae))
                     found.setdefault((size, backbone), []).append(row)
         for (size, backbone), by_seed in found.items():
             chosen = [one["settings"] for one in by_seed if "settings" in one]
