@@ -1,7 +1,7 @@
 """Several ranks train what one process trains: the quality of both, and their processor time.
 
 usage: python -m bench.experiments.ranks [--data ml-100k] [--backbone lightgcn] [--processes 2] [--seeds 3]
-    [--epochs 6] [--out result.json]
+    [--epochs 6] [--set NAME=VALUE] [--out result.json]
 
 `edgerec train` runs for each seed in one process and in several, one thread each. A seed decides the split as well.
 """
@@ -34,10 +34,20 @@ FIGURES = ("ndcg@20", "processor_seconds")
 @click.option("--processes", default=2, show_default=True, type=click.IntRange(2), help="Number of ranks.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of seeds, from 0.")
 @click.option("--epochs", type=click.IntRange(1), help="Maximum number of epochs; the default is the backbone's.")
-def main(data: str, backbone: str, precision: str, processes: int, seeds: int, epochs: int | None) -> Figures:
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of training; may be repeated.")
+def main(
+    data: str,
+    backbone: str,
+    precision: str,
+    processes: int,
+    seeds: int,
+    epochs: int | None,
+    settings: tuple[str, ...],
+) -> Figures:
     """Train in one process and in several, and compare both."""
     command = [sys.executable, "-m", "edgerec", "train", data, "--backbone", backbone, "--precision", precision]
     command += [] if epochs is None else ["--epochs", str(epochs)]
+    command += [word for setting in settings for word in ("--set", setting)]
     rows = [
         {"seed": seed, "processes": count, **_trained([*command, "--seed", str(seed)], count)}
         for seed in range(seeds)

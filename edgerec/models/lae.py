@@ -61,9 +61,7 @@ class LAEConfig:
     Attributes:
         encoder: 'sum', a user is a weighted sum of a history's items, trained by pairs of items; 'least_squares', a
             user is the solve of implicit ALS, and items are trained by it. None to choose it on validation, or 'sum'
-            for a bundle of limited bytes, since the solve has d x d floats in it. On Last.fm,
-            16 bytes an item, validation prefers 'least_squares', whose test NDCG@20 is .290; that of 'sum' is .280,
-            and that of iALS fitted to the same bytes .282.
+            for a bundle of limited bytes, since the solve has d x d floats in it.
         bits: bits of a stored value that rows are rounded to in training: 2, 4, 8, or 32 for floats; None for those of
             the run's precision.
         lr: Adam's first step size for the item rows, which start with a root mean square of 1.
@@ -82,7 +80,7 @@ class LAEConfig:
     lr, horizon, history, users, negatives, a, b and spectrum are those of 'sum'.
     """
 
-    encoder: str | None = "sum"
+    encoder: str | None = None
     bits: int | None = None
     lr: float = 0.05
     horizon: int = 16

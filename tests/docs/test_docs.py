@@ -177,6 +177,16 @@ def test_the_instructions_of_fitted_tables_are_those_of_the_result() -> None:
     assert rows_of("fitted-arm64-operators", SPEED) == [operator_cells(row) for row in shown]
 
 
+def test_the_figures_of_unseen_users_are_those_of_the_results() -> None:
+    names = [f"{kind} {metric}" for metric in ("ndcg@20", "recall@20") for kind in ("seen", "unseen")]
+    shown = [
+        [data, row["backbone"], *(f"{row[name]['mean']:.4f}" for name in names)]
+        for data in ("ml-1m", "gowalla")
+        for row in trained(f"unseen-{data}")
+    ]
+    assert rows_of("unseen", QUALITY) == shown
+
+
 def test_no_random_limit_was_exceeded() -> None:
     result = json.loads((ROOT / "bench" / "results" / "budgets.json").read_text())
     assert result["faults"] == []
