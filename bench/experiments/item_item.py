@@ -1,89 +1,136 @@
-"""EASE, a full item-item model, as a ceiling of models without a user table, and its nearest neighbours in few bytes.
+"""EASE: the full item-item model as a ceiling of models without a user table, and bundles of its nearest neighbours.
 
 A score is h . B, for the 0/1 history h of a user and B (n_items, n_items) with a diagonal of zeros, the ridge
-regression of interactions on themselves (Steck 2019, arXiv 1905.03375, section 3.1). Nothing is exported: bytes are
-those that the numbers would take.
+regression of interactions on themselves (Steck 2019, arXiv 1905.03375, section 3.1). With P the inverse of the
+regularized Gram matrix of the items, B[i, j] is -P[i, j] / P[j, j], or S[i, j] times a factor of either item, with
+S[i, j] = -P[i, j] / sqrt(P[i, i] P[j, j]).
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data import Interactions, Sample, Split, metrics_of_users, popularity_of, tested_rows, top_k
+from edgerec.data import Interactions, Split, metrics_of_users, popularity_of, tested_rows, top_k
 from edgerec.extras import require
+from edgerec.measure import bundle_rankings
+from edgerec.runtime import Recommender
+from edgerec_export import Source, export, from_neighbours
 
-REGS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
+REGS = (10.0, 30.0, 100.0, 300.0, 1000.0)
 """The grid of the regularization."""
 FULL, NEAREST = "ease", "ease-nearest"
-_INT8 = 127
-_SHORT_IDS = 1 << 16
+MOST_NEIGHBOURS = 12
+_ROWS = 1024
+K = 20
+Floats = NDArray[np.float32]
 
 
-def ease_weights(train: Interactions, reg: float) -> NDArray[np.float32]:
-    """Return B (n_items, n_items) in closed form, by the smaller of the two Gram matrices."""
+def precision_of(train: Interactions, reg: float) -> Floats:
+    """Return P (n_items, n_items), by the smaller of the two Gram matrices."""
     linalg = require("scipy.linalg", "train")
     matrix = train.matrix().astype(np.float32)
     n_users, n_items = matrix.shape
     gram = (matrix.T @ matrix if n_items <= n_users else matrix @ matrix.T).toarray()
     gram[np.diag_indices_from(gram)] += reg
     if n_items <= n_users:
-        precision = linalg.inv(gram, overwrite_a=True, check_finite=False)
-    else:  # (X'X + reg I)^-1 = (I - X' (X X' + reg I)^-1 X) / reg
-        solved = linalg.solve(gram, matrix.toarray(), assume_a="pos", overwrite_b=True, check_finite=False)
-        precision = np.asarray(matrix.T @ solved)
-        precision *= -1 / reg
-        precision[np.diag_indices_from(precision)] += 1 / reg
+        return np.asarray(linalg.inv(gram, overwrite_a=True, check_finite=False))
+    # (X'X + reg I)^-1 = (I - X' (X X' + reg I)^-1 X) / reg
+    solved = linalg.solve(gram, matrix.toarray(), assume_a="pos", overwrite_b=True, check_finite=False)
+    precision = np.asarray(matrix.T @ solved)
+    precision *= -1 / reg
+    precision[np.diag_indices_from(precision)] += 1 / reg
+    return precision
+
+
+def weights_of(precision: Floats) -> Floats:
+    """Return B, in the place of P."""
     precision /= -np.diag(precision)
     np.fill_diagonal(precision, 0)
-    return np.asarray(precision, np.float32)
+    return precision
 
 
-def nearest(weights: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Return the `count` largest weights of each row in one byte, and zeros for the others."""
-    at = np.argpartition(weights, -count, axis=1)[:, -count:]
-    values = np.take_along_axis(weights, at, axis=1)
-    scales = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-12) / _INT8
-    few = np.zeros_like(weights)
-    np.put_along_axis(few, at, np.rint(values / scales) * scales, axis=1)
-    return few
+def nearest(precision: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
+    """Return the `count` columns of each row with the largest S, -1 for none above 0, and S there (n_items, count)."""
+    scale = 1 / np.sqrt(np.diag(precision))
+    found, weights = np.empty((len(precision), count), np.int64), np.empty((len(precision), count), np.float32)
+    for first in range(0, len(precision), _ROWS):
+        part = -precision[first : first + _ROWS] * scale[first : first + _ROWS, None] * scale
+        found[first : first + _ROWS] = at = np.argpartition(part, -count, axis=1)[:, -count:]
+        weights[first : first + _ROWS] = np.take_along_axis(part, at, axis=1)
+    found[weights <= 0] = -1
+    return found, weights
 
 
-def item_item_row(parts: Split, values_a_row: float | None, sample: Sample | None = None) -> dict[str, Any]:
-    """Choose the regularization on validation, and measure B in fp32 on the test part, or its rows in a few bytes.
+def source_of(train: Interactions, precision: Floats, count: int) -> Source:
+    """Return the bundle's tables of `count` neighbours of each item."""
+    own = np.sqrt(np.diag(precision))
+    return from_neighbours(
+        *nearest(precision, count),
+        of_history=own,
+        of_answer=1 / own,
+        item_ids=train.item_ids,
+        item_counts=train.item_counts(),
+    )
 
-    Args:
-        values_a_row: bytes of the largest weights of a row and their columns, besides a scale; None for all weights.
-    """
-    n = parts.train.n_items
-    each = (2 if n <= _SHORT_IDS else 4) + 1
-    count = None if values_a_row is None else max(int(values_a_row // each), 1)
 
-    def weights(train: Interactions, reg: float) -> NDArray[np.float32]:
-        full = ease_weights(train, reg)
-        return full if count is None else nearest(full, count)
+def full_row(parts: Split) -> dict[str, Any]:
+    """Choose the regularization on validation, and measure B in fp32 on the test part."""
 
-    def score(reg: float) -> float:
-        return _metrics(parts.train, weights(parts.train, reg), parts.validation, sample)["ndcg@20"]
+    def weights(train: Interactions, reg: float) -> Floats:
+        return weights_of(precision_of(train, reg))
 
-    scores = [score(reg) for reg in REGS]
+    scores = [_metrics(parts.train, weights(parts.train, reg), parts.validation)["ndcg@20"] for reg in REGS]
     reg = REGS[int(np.argmax(scores))]
-    a_row = 4 * n if count is None else each * count + 1
-    found = _metrics(parts.train_all, weights(parts.train_all, reg), parts.test, None)
-    return {"bytes": n * a_row, **found, "validation": max(scores), "settings": {"reg": reg}}
+    found = _metrics(parts.train_all, weights(parts.train_all, reg), parts.test)
+    return {"bytes": 4 * parts.train.n_items**2, **found, "validation": max(scores), "settings": {"reg": reg}}
 
 
-def _metrics(
-    train: Interactions, weights: NDArray[np.float32], test: Interactions, sample: Sample | None
-) -> dict[str, float]:
-    matrix, rows = train.matrix().astype(np.float32), tested_rows(test, sample)
+def nearest_row(parts: Split, limit: int) -> dict[str, Any]:
+    """Choose the regularization on validation, and measure the bundle with as many neighbours as the limit allows."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, "b.edgerec")
 
-    def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
+        def bundle(train: Interactions, precision: Floats, count: int) -> int:
+            how: dict[str, Any] = {"users": False, "similar": False, "layout": "ell", "scales": "row"}
+            out.unlink(missing_ok=True)
+            return export(source_of(train, precision, count), out, precision="int8", verify=False, **how).nbytes
+
+        scores, count = [], 0
+        for reg in REGS:
+            precision = precision_of(parts.train, reg)
+            if not count:
+                counts = range(MOST_NEIGHBOURS, 1, -1)
+                count = next((one for one in counts if bundle(parts.train, precision, one) <= limit), 1)
+            bundle(parts.train, precision, count)
+            scores.append(_bundle_metrics(out, parts.train, parts.validation)["ndcg@20"])
+        reg = REGS[int(np.argmax(scores))]
+        nbytes = bundle(parts.train_all, precision_of(parts.train_all, reg), count)
+        found = _bundle_metrics(out, parts.train_all, parts.test)
+    return {"bytes": nbytes, **found, "validation": max(scores), "settings": {"reg": reg, "neighbours": count}}
+
+
+def _bundle_metrics(bundle: Path, train: Interactions, test: Interactions) -> dict[str, float]:
+    rows = tested_rows(test, None)
+    with Recommender.load(bundle) as model:
+        return _measured(lambda some: bundle_rankings(model, train, train, rows[some], K), train, test)
+
+
+def _metrics(train: Interactions, weights: Floats, test: Interactions) -> dict[str, float]:
+    matrix, rows = train.matrix().astype(np.float32), tested_rows(test, None)
+
+    def scores(block: NDArray[np.int64]) -> Floats:
         return np.asarray(matrix[block] @ weights, np.float32)
 
-    def rank(some: slice) -> NDArray[np.int32]:
-        return top_k(scores, rows[some], train.n_items, 20, seen=[train], threads=1)
+    return _measured(lambda some: top_k(scores, rows[some], train.n_items, K, seen=[train], threads=1), train, test)
 
-    return metrics_of_users(rank, test, rows, popularity=popularity_of([train]), ks=(20,))
+
+def _measured(
+    rank: Callable[[slice], NDArray[np.integer]], train: Interactions, test: Interactions
+) -> dict[str, float]:
+    return metrics_of_users(rank, test, tested_rows(test, None), popularity=popularity_of([train]), ks=(K,))

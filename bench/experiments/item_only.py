@@ -8,8 +8,8 @@ usage: python -m bench.experiments.item_only [--data ml-1m] [--sizes 4,8,16,32] 
 file. Without --precision it has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with
 as many dimensions and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures
 are of a bundle's own answers on the test part of a split, by default a random 80/20 split per user, to histories of the
-training part; a seed is that of the split too. 'ease' is a full item-item model in fp32, a ceiling, and 'ease-nearest'
-its largest weights in as many bytes an item as lae's values; neither is a bundle.
+training part; a seed is that of the split too. 'ease' is a full item-item model in fp32, a ceiling and no bundle,
+'ease-nearest' as many nearest neighbours of each item as the bytes of lae's bundle allow.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import Any
 import click
 
 from bench.experiments.harness import Figures, P, cached, experiment, named_or_stored, next_to_out
-from bench.experiments.item_item import FULL, NEAREST, item_item_row
+from bench.experiments.item_item import FULL, NEAREST, full_row, nearest_row
 from edgerec.api import train
 from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions, Sample, SplitSpec
+from edgerec.data import Interactions, SplitSpec
 from edgerec.data import split as split_of
 from edgerec.measure import evaluate
 from edgerec.request import settings_of
@@ -141,8 +141,7 @@ def rival(training: Training, interactions: Interactions, backbone: str, seed: i
     """Return the measurement of a rival in the bytes of a row of lae; it is trained once."""
     if backbone in (FULL, NEAREST):
         parts = split_of(interactions, SplitSpec.parse(training.split, seed=seed))
-        sample = None if training.sample_users is None else Sample(training.sample_users, seed)
-        return lambda lae: item_item_row(parts, None if backbone == FULL else lae["values_a_row"], sample)
+        return lambda lae: full_row(parts) if backbone == FULL else nearest_row(parts, int(lae["bytes"]))
     run = lru_cache(1)(partial(training.rival, interactions, backbone, seed))
     return lambda lae: measured(run(), interactions, precision="auto", fit=True, max_bytes=int(lae["bytes"]))
 

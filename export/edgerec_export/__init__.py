@@ -6,6 +6,7 @@ require("onnx", "export")
 
 from edgerec_export.choose import ExportStep  # noqa: E402
 from edgerec_export.export import Export, check_place, export, export_request  # noqa: E402
+from edgerec_export.neighbours import from_neighbours  # noqa: E402
 from edgerec_export.patch import Patch, diff, patch_output  # noqa: E402
 from edgerec_export.request import ExportRequest  # noqa: E402
 from edgerec_export.source import Source, from_arrays, from_embedding, from_implicit, from_run  # noqa: E402
@@ -23,6 +24,7 @@ __all__ = [
     "from_arrays",
     "from_embedding",
     "from_implicit",
+    "from_neighbours",
     "from_run",
     "patch_output",
 ]

@@ -120,7 +120,7 @@ def export(
         >>> export(from_run(next_run), "new.bundle", like=bundle.folder)
 
     Args:
-        source: the tables, from `from_run`, `from_arrays`, `from_implicit` or `from_embedding`.
+        source: the tables, from `from_run`, `from_arrays`, `from_neighbours`, `from_implicit` or `from_embedding`.
         out: folder of the bundle; or, with the suffix .edgerec, one file, whose bytes `max_bytes` limits then.
         layout: one of `edgerec_export.layouts.LAYOUTS`; 'auto' takes the layout with the lowest expected latency, among
             those that fit the limits or, without limits, among those at most 25 % larger than the smallest.

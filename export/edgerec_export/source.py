@@ -187,12 +187,12 @@ def from_arrays(
         encoder = LinearEncoder(np.ones(item_table.n_rows, np.float32), power=1)
     return Source(
         item_table,
-        _ids(item_ids, item_table),
+        ids_of(item_ids, item_table),
         user_table,
-        None if user_table is None else _ids(user_ids, user_table),
+        None if user_table is None else ids_of(user_ids, user_table),
         encoder,
         None if item_counts is None else np.asarray(item_counts),
-        None if titles is None else _titles(titles, item_table),
+        None if titles is None else titles_of(titles, item_table),
         about={"backbone": "own table", "method": "own table", **(about or {})},
         scorer=scorer,
         takes_vectors=of_mean,
@@ -227,14 +227,14 @@ def _check_numbers(what: str, array: NDArray[Any], shape: tuple[int, ...]) -> No
         raise ExportError(f"{what} must be finite numbers of shape {shape}, got {array.dtype} of shape {array.shape}")
 
 
-def _ids(ids: Any, table: Table) -> NDArray[Any]:
+def ids_of(ids: Any, table: Table) -> NDArray[Any]:
     if ids is None:
         return np.arange(table.n_rows)
     texts = as_texts(ids)
     return np.asarray(ids) if texts is None else texts
 
 
-def _titles(titles: Any, table: Table) -> Texts:
+def titles_of(titles: Any, table: Table) -> Texts:
     texts = as_texts(titles)
     found = np.asarray(titles) if texts is None else texts
     if not is_text(found) or not _all_text(found) or found.shape != (table.n_rows,):

@@ -33,6 +33,7 @@ from bench.experiments.validation_overfitting import cells as overfitting_cells
 from edgerec.budget import format_bytes
 from edgerec.cli.reference import reference
 from edgerec.console import print_table
+from edgerec.data import synthetic
 from edgerec.methods import METHODS, backbones_of
 from edgerec.models import BACKBONES
 from edgerec.runtime import Recommender
@@ -432,9 +433,12 @@ def test_the_page_on_bundles_without_users_runs(tmp_path: Path, monkeypatch: pyt
     rng = np.random.default_rng(0)
     np.save("items.npy", rng.standard_normal((200, 8)))
     np.save("counts.npy", np.arange(200))
-    in_app, vectors, own = blocks((ROOT / "docs" / "guide" / "no-users.md").read_text(), "python")
+    in_app, vectors, neighbours, own = blocks((ROOT / "docs" / "guide" / "no-users.md").read_text(), "python")
     exec(vectors, {})
     exec(own, {})
+    neighbours = neighbours.replace('load_data("ml-100k")', "synthetic(n_users=80, n_items=60, n=900)")
+    exec(neighbours, {"synthetic": synthetic})
+    assert len(Recommender.load("neighbours.edgerec").recommend(history=[3, 8], k=5)) == 5
     assert Recommender.load("sum.bundle").n_users == 0
     exec(in_app.replace("films.bundle", "sum.bundle"), {})
 
