@@ -216,6 +216,12 @@ def test_what_the_readme_advises_rests_on_the_results() -> None:
     items_only = {(row["size"], row["backbone"]): row["ndcg@20"]["mean"] for row in trained("item-only")}
     lae, svd = ([items_only[size, name] for size in ("32KiB", "64KiB")] for name in ("lae", "svd"))
     assert "`lae` {:.4f} in 32 KiB, {:.4f} in 64 KiB; fitted `svd` {:.4f} and {:.4f}".format(*lae, *svd) in advice
+    beauty = {row["backbone"]: row for row in trained("item-only-sparse") if row["data"] == "amazon-beauty"}
+    few, coded = (
+        f"{row['ndcg@20']['mean']:.4f} in {format_bytes(round(row['bytes']['mean']))}"
+        for row in (beauty["ease-nearest"], beauty["lae"])
+    )
+    assert f"nearest neighbours of EASE {few}, `lae` {coded} " in advice
     assert min(histories) > max(table)
     with_users = {row["stored"]: row for row in trained("trained-ml-1m") if row["users"]}
     full, int8 = with_users["dense fp32"], with_users["dense int8"]

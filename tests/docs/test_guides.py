@@ -103,6 +103,12 @@ def test_the_advice_on_methods_rests_on_the_results() -> None:
     bands, shop = grid["lastfm-hetrec", "256KiB"], grid["amazon-beauty", "1MiB"]
     assert f"256 KiB: {bands['svd, by popularity']} | `svd`, fitted: {bands['svd, fitted']} |" in page
     assert f"128 dimensions: {shop['ials, equal rows']} | 64 dimensions, fitted: {shop['ials, fitted']} |" in page
+    beauty = {row["backbone"]: row for row in rows("item-only-sparse") if row["data"] == "amazon-beauty"}
+    few, coded = (
+        f"{format_bytes(round(row['bytes']['mean']))}: {row['ndcg@20']['mean']:.4f}"
+        for row in (beauty["ease-nearest"], beauty["lae"])
+    )
+    assert f"Amazon Beauty, {few} | `lae`, {coded} |" in page
     full, int8 = (
         next(row for row in trained if (row["backbone"], row["users"], row["stored"]) == ("ials", True, stored))
         for stored in ("dense fp32", "dense int8")
