@@ -17,9 +17,9 @@ from typing import Any
 
 import click
 
-from bench.experiments.harness import Figures, experiment, runs_option, trained_run
+from bench.experiments.harness import Figures, experiment, named_or_stored, runs_option, trained_run
 from edgerec.console import messages, print_table
-from edgerec.data import Interactions, load_data
+from edgerec.data import Interactions
 from edgerec.errors import BudgetError
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
@@ -98,7 +98,7 @@ def main(
     """Train, export within each size, and compare the quality of the bundles' answers."""
     rows: list[dict[str, Any]] = []
     for name in data.split(","):
-        interactions = load_data(name)
+        interactions = named_or_stored(name)
         for backbone in backbones.split(","):
             run = trained_run(
                 interactions,
