@@ -70,12 +70,12 @@ def _default(name: str) -> Callable[[str, Split, int, int], Figures]:
             seed=parts.spec.seed,
             threads=threads,
         )
-        measured = {METRIC: run.metrics["test"][METRIC], "recall@20": run.metrics["test"]["recall@20"]}
+        found = {METRIC: run.metrics["test"][METRIC], "recall@20": run.metrics["test"]["recall@20"]}
         if run.users is not None and "encoder" in run.metrics:
-            measured["ndcg@20 of histories"] = run.metrics["encoder"][METRIC]
-            measured["recall@20 of histories"] = run.metrics["encoder"]["recall@20"]
+            found["ndcg@20 of histories"] = run.metrics["encoder"][METRIC]
+            found["recall@20 of histories"] = run.metrics["encoder"]["recall@20"]
         return {
-            **measured,
+            **found,
             "validation": run.metrics["validation"][METRIC],
             "seconds": time.perf_counter() - started,
             "settings": run.config["chosen_settings"],

@@ -118,7 +118,7 @@ def nearest_row(parts: Split, limit: int) -> dict[str, Any]:
 def _bundle_metrics(bundle: Path, train: Interactions, test: Interactions) -> dict[str, float]:
     rows = tested_rows(test, None)
     with Recommender.load(bundle) as model:
-        return _measured(lambda some: bundle_rankings(model, train, train, rows[some], K), train, test)
+        return _measured(lambda some: bundle_rankings(model, train, train, rows[some], K), rows, train, test)
 
 
 def _metrics(train: Interactions, weights: Floats, test: Interactions) -> dict[str, float]:
@@ -127,10 +127,13 @@ def _metrics(train: Interactions, weights: Floats, test: Interactions) -> dict[s
     def scores(block: NDArray[np.int64]) -> Floats:
         return np.asarray(matrix[block] @ weights, np.float32)
 
-    return _measured(lambda some: top_k(scores, rows[some], train.n_items, K, seen=[train], threads=1), train, test)
+    def rank(some: slice) -> NDArray[np.int32]:
+        return top_k(scores, rows[some], train.n_items, K, seen=[train], threads=1)
+
+    return _measured(rank, rows, train, test)
 
 
 def _measured(
-    rank: Callable[[slice], NDArray[np.integer]], train: Interactions, test: Interactions
+    rank: Callable[[slice], NDArray[np.integer]], rows: NDArray[np.integer], train: Interactions, test: Interactions
 ) -> dict[str, float]:
-    return metrics_of_users(rank, test, tested_rows(test, None), popularity=popularity_of([train]), ks=(K,))
+    return metrics_of_users(rank, test, rows, popularity=popularity_of([train]), ks=(K,))
