@@ -14,6 +14,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from edgerec_devices.arm64.device import Arm64
 from edgerec_devices.arm64.vm import EMULATOR, Machine
 from edgerec_export import export, from_arrays
 from tests.conftest import CommandLine, interrupted
-from tests.devices.conftest import awaited, lacking, one_line
+from tests.devices.conftest import awaited, lacking
 from tests.vectors.check import FOLDER, names
 
 USER = 7
@@ -54,6 +55,12 @@ def quick(made: list[str]) -> Iterator[Machine]:
     """A machine that counts no instructions: three times as fast. The last test with it ends it."""
     with Machine(arm64_setup.home(), arm64.MEMORY, counting=False) as machine:
         yield machine
+
+
+def request_of(bundle: str, calls: int = 20) -> dict[str, Any]:
+    """The request of a measurement to the device's agent."""
+    request = {"task": "bundle", "bundle": bundle, "calls": calls, "seconds": 0, "k": 10}
+    return request | {"exclude": 5, "history": 5, "threads": 1, "seed": 0}
 
 
 def emulators(folder: Path) -> list[int]:
@@ -122,8 +129,7 @@ def test_the_runtimes_wheel_recommends_there(quick: Machine, runtime_wheel: Path
 @pytest.mark.slow
 def test_a_machine_that_loses_its_power(quick: Machine, bundle: Path) -> None:
     with Arm64(quick, arm64.MEMORY) as device:
-        request = {"task": "bundle", "bundle": device.push(bundle), "calls": 10**6, "seconds": 0, "k": 10}
-        request |= {"exclude": 5, "history": 5, "threads": 1, "seed": 0}
+        request = request_of(device.push(bundle), calls=10**6)
         (emulator,) = emulators(quick.ssh_config.parent)
         cutting = threading.Timer(2, os.kill, (emulator, signal.SIGKILL))
         cutting.start()
@@ -153,12 +159,17 @@ def test_two_boots_count_the_same(made: list[str], bundle: Path, command_line: C
 
 
 @pytest.mark.slow
-def test_a_bundle_that_is_too_large_is_told_as_such(made: list[str], command_line: CommandLine, tmp_path: Path) -> None:
+def test_a_bundle_that_is_too_large_is_told_as_such(made: list[str], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     items, users = rng.standard_normal((300_000, 64), np.float32), rng.standard_normal((40, 64), np.float32)
     large = export(from_arrays(items, users), tmp_path / "large.bundle", ids="none", verify=False).folder
-    line = one_line(command_line("bench", large, *QUICK, "--device", "arm64", "--memory", "128M"))
-    assert "the bundle does not fit into the device's memory of 128.0 MiB" in line
+    memory = 128 << 20
+    with (
+        Machine(arm64_setup.home(), memory, counting=False) as machine,
+        Arm64(machine, memory) as device,
+        pytest.raises(DoesNotFitError, match=r"the bundle does not fit into the device's memory of 128.0 MiB"),
+    ):
+        device.run(request_of(device.push(large)))
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def size_of(folder: Path) -> int:
 
 @pytest.mark.slow
 @given(st.integers(1, 60_000), st.sampled_from(FORMS), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_budget_is_met_or_refused(
     tmp_path_factory: pytest.TempPathFactory, limit: int, form: tuple[str, str], one_file: bool
 ) -> None:
