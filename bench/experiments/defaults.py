@@ -42,8 +42,8 @@ SPLITS = {
 }
 PEER_GRID = tuple(product((2.0, 4.0, 11.0, 31.0, 101.0), (0.1, 3.0, 30.0)))
 """alpha, which is 1 plus that of `ials`, and regularization of implicit."""
-SVD_GRID = tuple(product((0.0, 0.2, 0.4, 0.6), (0.2, 0.3, 0.4, 0.5), (-0.2, 0.0), (0.0, 0.5)))
-"""a, b, c and power."""
+SVD_GRID = tuple(product((0.0, 0.2, 0.4, 0.6), (0.2, 0.3, 0.4, 0.5), (8, 16), (-0.2, 0.0), (0.0, 0.5)))
+"""a, b, steps, c and power."""
 METRIC = "ndcg@20"
 Grid = Sequence[tuple[float, ...]]
 Point = dict[str, float]
@@ -127,7 +127,7 @@ def _svd_grid(_: str, parts: Split, dimensions: int, threads: int) -> Figures:
         trainer.epoch()
         return trainer.vectors()
 
-    return _best(("a", "b", "c", "power"), GRIDS["svd grid"], fit, parts, threads)
+    return _best(("a", "b", "steps", "c", "power"), GRIDS["svd grid"], fit, parts, threads)
 
 
 _interactions = cache(named_or_stored)

@@ -18,7 +18,7 @@ from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.coded_ials import CodedIALSTrainer, first_tables
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.ials import EXPONENTS
-from edgerec.models.low_rank import right_vectors, scaled_matrix
+from edgerec.models.low_rank import krylov, scaled_matrix
 from edgerec.models.mf import Observed
 from edgerec.models.on_device import sparse_tensor
 from edgerec.models.quantizer import Quantizer, rotated
@@ -165,7 +165,7 @@ class LAETrainer:
         """Return the (n_items, d) first rows, and the logarithm of the factor that gives scores a deviation of 1."""
         train = self._train
         counts = np.maximum(train.item_counts(), 1).astype(np.float32)
-        s, v = right_vectors(scaled_matrix(train, self._config.a, self._b), d, rng, None, train.ranks, device)
+        s, v = krylov(scaled_matrix(train, self._config.a, self._b), d, rng, train.ranks, device).right_vectors(d)
         mask = prefix_mask(sizes, d).astype(np.float32)
         shares = (s / max(float(s.max()), 1e-12)) ** self._spectrum
         rows = v * shares * (counts**self._b)[:, None] * mask

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,18 +21,19 @@ if TYPE_CHECKING:
 
 DEFAULT_A, DEFAULT_B = 0.4, 0.4
 """Default degree exponents: within 2 % of the best of a grid on ML-100K and ML-1M."""
-OVERSAMPLE = 16
-"""Columns of the random range in addition to d."""
-_POWER_ITERATIONS = 4
-_FROM_START = 2
-"""Power iterations from the vectors of a matrix with other exponents."""
-_BLOCK = 1 << 14
-"""Rows in float64 at once."""
+STEPS = 16
+"""Steps of the block Lanczos method. The singular values of sparse data are close to each other: with half the steps
+the vectors of the smaller ones are those of a random mixture."""
+_LEAST_COLUMNS = 8
+_OUTSIDE = 0.5
+"""Columns of length 1 that keep less of it outside the span of those before are within it."""
+_RANK = 1e-6
+"""Squares of singular values below this share of the largest are taken for rounding errors of float32."""
 
 
-def passes(from_start: bool) -> int:
-    """Return the number of passes over the interactions, with vectors to start from or without."""
-    return 1 + (_FROM_START if from_start else _POWER_ITERATIONS)
+def block_columns(d: int, n_items: int) -> int:
+    """Return the columns of a block for `d` singular vectors: all blocks together are four times as many."""
+    return min(max(-(-4 * d // STEPS), _LEAST_COLUMNS), n_items)
 
 
 Factors = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -54,14 +58,14 @@ def truncated_svd(
     ranks: Ranks = ALONE,
     device: str = "cpu",
 ) -> Factors:
-    """Return the `d` largest singular values of `matrix` (n, m) with their vectors, as `right_vectors` does.
+    """Return the `d` largest singular values of `matrix` (n, m) with their vectors, as `Krylov` does.
 
     Each of several ranks has rows of the matrix, and returns those rows of u.
 
     Returns:
         u (n, d), s (d,), v (m, d), float32.
     """
-    s, v = right_vectors(matrix, d, rng, None, ranks, device)
+    s, v = krylov(matrix, d, rng, ranks, device).right_vectors(d)
     columns = v * _inverse(s).astype(np.float32)
     if device == "cpu":
         return matrix @ columns, s, v
@@ -70,97 +74,110 @@ def truncated_svd(
     return product(matrix, columns, device_of(device)), s, v
 
 
-def right_vectors(
+@dataclass(frozen=True)
+class Krylov:
+    """The space that block Lanczos steps found in the items of a matrix M.
+
+    Attributes:
+        basis: (n_items, k) orthonormal columns, those of each step after those before.
+        projected: (k, k) lower triangle of M' M projected on them.
+        columns: the columns of a step.
+    """
+
+    basis: NDArray[np.float32]
+    projected: NDArray[np.float64]
+    columns: int
+
+    def right_vectors(self, d: int, steps: int = STEPS) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the `d` largest singular values of M (d,), the largest first, and their right vectors (n_items, d).
+
+        They are approximate after few steps: then many smaller values mix with those of about the same size.
+
+        Returns:
+            s, v, float32. Values below a thousandth of the largest are zero, with their vectors. Each column of v has
+            its entry of largest magnitude positive, so that two seeds agree in sign.
+        """
+        k = max(steps * self.columns, -(-d // self.columns) * self.columns)
+        basis, projected = self.basis[:, :k], self.projected[:k, :k]
+        squares, vectors = np.linalg.eigh(projected)
+        squares, vectors = squares[: -d - 1 : -1], vectors[:, : -d - 1 : -1]
+        squares = np.where(squares > _RANK * squares.max(initial=0), squares, 0)
+        with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
+            v = basis @ (vectors * (squares > 0)).astype(np.float32)
+        v *= np.sign(v[np.abs(v).argmax(axis=0), np.arange(v.shape[1])])
+        return _pad(np.sqrt(squares).astype(np.float32)[None], d)[0], _pad(v, d)
+
+
+def krylov(
     matrix: scipy.sparse.csr_array[Any, Any],
     d: int,
     rng: np.random.Generator,
-    start: NDArray[np.float32] | None = None,
     ranks: Ranks = ALONE,
     device: str = "cpu",
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the `d` largest singular values of `matrix` (n, m), the largest first, with their right vectors.
+) -> Krylov:
+    """Return a space of four times `d` dimensions that has the right singular vectors of `matrix` (n, m).
 
     Each of several ranks has rows of the matrix: a pass over the rows ends in one sum.
 
-    A random range finder with power iterations, each orthonormalised (Halko, Martinsson and Tropp 2011,
-    algorithms 4.4 and 5.1). Nothing has a row for each user but the matrix: the vectors follow from Gram matrices in
-    float64. BLAS runs on one thread, so the result does not depend on the machine's load.
+    The block Lanczos method from a random block (Golub and Underwood 1977; Musco and Musco 2015, algorithm 2), on M' M,
+    so that nothing has a row for each user but the matrix. Blocks are orthogonalised against all before them. BLAS runs
+    on one thread, so the result does not depend on the machine's load.
 
     Args:
-        start: (m, d) right singular vectors of a similar matrix, which halve the iterations.
-        device: name of the device of products and orthonormalisations; other than the CPU, of one rank.
-
-    Returns:
-        s (d,), v (m, d), float32. If d exceeds the rank, the rest is zero. Each column of v has its entry of largest
-        magnitude positive, so that two seeds agree in sign.
+        device: name of the device of the products; other than the CPU, of one rank.
     """
-    n, m = int(ranks.total(matrix.shape[0])), matrix.shape[1]
+    m = matrix.shape[1]
+    passed = partial(_passed, matrix)
+    if device != "cpu":
+        from edgerec.models.on_device import image_of_items
+
+        passed = partial(image_of_items, matrix, device=device_of(device))
+    columns = block_columns(d, m)
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
-        basis = rng.standard_normal((m, min(d + OVERSAMPLE, n, m)), dtype=np.float32)
-        if start is not None:
-            basis[:, : min(d, basis.shape[1])] = start[:, : basis.shape[1]]
-        iterations = _POWER_ITERATIONS if start is None else _FROM_START
-        if device == "cpu":
-            image, gram = _iterated(matrix, basis, iterations, ranks)
-        else:
-            from edgerec.models.on_device import iterated
-
-            image, gram = iterated(matrix, basis, iterations, device_of(device))
-        factor, s = map(ranks.first, _largest(gram, _product(image, image)))
-        v = image @ factor[:, :d]
-    v *= np.sign(v[np.abs(v).argmax(axis=0), np.arange(v.shape[1])])
-    return _pad(s[None], d)[0], _pad(ranks.first(v), d)
+        block = rng.standard_normal((m, columns), dtype=np.float32)
+        basis, projected = _lanczos(block, lambda block: ranks.sum(passed(block)))
+    return Krylov(ranks.first(basis), ranks.first(projected), columns)
 
 
-def _iterated(
-    matrix: scipy.sparse.csr_array[Any, Any], basis: NDArray[np.float32], iterations: int, ranks: Ranks
+def _lanczos(
+    block: NDArray[np.float32], passed: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return M' M Q (m, k) and the Gram matrix of M Q, Q the orthonormal basis (m, k) after the power iterations."""
+    """Return orthonormal columns (m, k), and M' M projected on them (k, k), of which only the lower triangle counts.
+
+    Columns that the span of those before leaves no room for are zero.
+
+    Args:
+        block: (m, b), from which the first columns are computed.
+        passed: returns M' M times a block.
+    """
     from scipy.linalg import qr
 
-    for _ in range(iterations):
-        basis = qr(ranks.sum(_passed(matrix, basis)), mode="economic", check_finite=False)[0]
-    gram = np.zeros((basis.shape[1], basis.shape[1]))
-    image = ranks.sum(_passed(matrix, basis, gram))
-    return image, ranks.sum(gram)
+    m, b = block.shape
+    k = min(STEPS, -(-m // b)) * b
+    basis, projected = np.zeros((m, k), np.float32, order="F"), np.zeros((k, k))
+    basis[:, :b] = qr(block, mode="economic", check_finite=False)[0]
+    for first, end in zip(range(0, k, b), range(b, k + b, b), strict=True):
+        known = basis[:, :end]
+        image = passed(known[:, first:])
+        projected[:end, first:end] = part = known.T @ image
+        if end < k:
+            q, r = qr(image - known @ part, mode="economic", check_finite=False)
+            # What was small has rounding errors in the span of the known columns; what is all errors comes last.
+            q, again, order = qr(q - known @ (known.T @ q), mode="economic", pivoting=True, check_finite=False)
+            outside = np.abs(np.diag(again)) > _OUTSIDE
+            basis[:, end : end + b] = q * outside
+            projected[end : end + b, first:end] = again @ r[order] * outside[:, None]
+    return basis, projected
 
 
-def _passed(
-    matrix: scipy.sparse.csr_array[Any, Any], columns: NDArray[np.float32], gram: NDArray[np.float64] | None = None
-) -> NDArray[np.float32]:
-    """Return M' M `columns` (m, k), by ranges of the rows of M; add the Gram matrix of M `columns` to `gram`."""
-    total = np.zeros_like(columns)
+def _passed(matrix: scipy.sparse.csr_array[Any, Any], block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return M' M `block` (m, b), by ranges of the rows of M."""
+    block = np.ascontiguousarray(block)
+    total = np.zeros_like(block)
     for first, end in user_ranges(matrix.indptr):
         rows = matrix[first:end]
-        image = rows @ columns
-        total += rows.T @ image
-        if gram is not None:
-            gram += _product(image, image)
+        total += rows.T @ (rows @ block)
     return total
-
-
-def _product(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return left' right (k, k), summed in float64."""
-    total = np.zeros((left.shape[1], right.shape[1]))
-    for first in range(0, len(left), _BLOCK):
-        part = slice(first, first + _BLOCK)
-        total += left[part].astype(np.float64).T @ right[part].astype(np.float64)
-    return total
-
-
-def _largest(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (k, k) F such that M' M Q F has the right singular vectors of M in the span of M Q, and their values (k,).
-
-    Args:
-        left: the Gram matrix of M Q.
-        right: that of M' M Q.
-    """
-    squares, vectors = np.linalg.eigh(left)
-    orthonormal = vectors * _inverse(np.sqrt(np.maximum(squares, 0)))
-    squares, vectors = np.linalg.eigh(orthonormal.T @ right @ orthonormal)
-    s = np.sqrt(np.maximum(squares, 0))[::-1]
-    factor = orthonormal @ vectors[:, ::-1] * _inverse(s)
-    return factor.astype(np.float32), s.astype(np.float32)
 
 
 def _inverse(values: NDArray[Any]) -> NDArray[np.float64]:

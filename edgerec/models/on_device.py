@@ -1,4 +1,4 @@
-"""The sparse products of training on a device of torch, the iterations of the SVD, and the row solves of implicit ALS.
+"""The sparse products of training and of the SVD on a device of torch, and the row solves of implicit ALS.
 
 A part of the data is on the device at a time: users of at most `SHARD` interactions, or a block of rows to solve.
 """
@@ -23,9 +23,6 @@ else:
 
 Floats = NDArray[np.float32]
 
-_DOUBLE_ROWS = 1 << 18
-"""Rows in float64 at once."""
-
 
 def sparse_tensor(matrix: scipy.sparse.csr_array[Any, Any], device: torch.device) -> torch.Tensor:
     """Return a sparse matrix on the device."""
@@ -41,27 +38,13 @@ def product(matrix: scipy.sparse.csr_array[Any, Any], columns: Floats, device: t
     return np.concatenate([(rows @ right).cpu().numpy() for rows in _parts(matrix, device)])
 
 
-def iterated(
-    matrix: scipy.sparse.csr_array[Any, Any], basis: Floats, iterations: int, device: torch.device
-) -> tuple[Floats, NDArray[np.float64]]:
-    """Return M' M Q (m, k) and the Gram matrix of M Q, Q the orthonormal basis (m, k) after the power iterations."""
-    columns = torch.from_numpy(basis).to(device)
-    for _ in range(iterations):
-        columns = torch.linalg.qr(_passed(matrix, columns)[0])[0]
-    image, gram = _passed(matrix, columns)
-    return image.cpu().numpy(), gram.cpu().numpy()
-
-
-def _passed(matrix: scipy.sparse.csr_array[Any, Any], columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return M' M `columns` (m, k), and the Gram matrix of M `columns` in float64."""
-    k = columns.shape[1]
-    total, gram = torch.zeros_like(columns), torch.zeros(k, k, dtype=torch.float64, device=columns.device)
-    for rows in _parts(matrix, columns.device):
-        image = rows @ columns
-        total += rows.T @ image
-        for part in torch.split(image, _DOUBLE_ROWS):
-            gram += part.double().T @ part.double()
-    return total, gram
+def image_of_items(matrix: scipy.sparse.csr_array[Any, Any], block: Floats, device: torch.device) -> Floats:
+    """Return M' M `block` (m, b), for the matrix M (n, m)."""
+    columns = torch.from_numpy(np.ascontiguousarray(block)).to(device)
+    total = torch.zeros_like(columns)
+    for rows in _parts(matrix, device):
+        total += rows.T @ (rows @ columns)
+    return total.cpu().numpy()
 
 
 def _parts(matrix: scipy.sparse.csr_array[Any, Any], device: torch.device) -> Iterator[torch.Tensor]:

