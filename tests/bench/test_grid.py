@@ -139,7 +139,7 @@ def test_a_row_says_what_was_made(whole: Path) -> None:
         assert row["table_bytes"] > 0
         assert row["layout"] in LAYOUTS
         assert row["cell"]["data_fingerprint"]
-    assert {"a", "b", "c", "power"} == set(
+    assert {"a", "b", "c", "power", "steps"} == set(
         next(row for row in rows if row["cell"]["backbone"] == "svd")["chosen_settings"]
     )
     timings = [json.loads(line) for line in whole.with_name("whole.timings.jsonl").read_text().splitlines()]

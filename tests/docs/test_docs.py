@@ -495,11 +495,9 @@ def test_the_figures_of_defaults_are_those_of_the_result() -> None:
     ]
     assert rows_of("defaults", page) == shown
     for mine, grid in (("ials", "implicit"), ("svd", "svd grid")):
-        shares = [row[f"{mine} relative to {grid}"] for row in rows]
+        shares = [row[name] for row in rows if (name := f"{mine} relative to {grid}") in row]
         assert f"{100 * min(shares):.1f} to {100 * max(shares):.1f} %" in page
-        least, below = (0.98, []) if mine == "ials" else (0.99, ["amazon-beauty"])
-        assert [row["data"] for row, share in zip(rows, shares, strict=True) if share < least] == below
-    assert "least on Amazon Beauty" in page
+        assert min(shares) >= (0.98 if mine == "ials" else 0.99)
     of_histories = [
         [row["data"], name, f"{cell['ndcg@20']:.4f}", f"{cell['ndcg@20 of histories']:.4f}"]
         for row in rows
