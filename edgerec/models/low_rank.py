@@ -31,9 +31,13 @@ _RANK = 1e-6
 """Squares of singular values below this share of the largest are taken for rounding errors of float32."""
 
 
-def block_columns(d: int, n_items: int) -> int:
-    """Return the columns of a block for `d` singular vectors: all blocks together are four times as many."""
-    return min(max(-(-4 * d // STEPS), _LEAST_COLUMNS), n_items)
+def lanczos_blocks(d: int, n_items: int) -> tuple[int, int]:
+    """Return the columns of a block for `d` singular vectors and the number of blocks, a pass over the data each.
+
+    All columns together are four times as many as vectors, or as many as items.
+    """
+    columns = min(max(-(-4 * d // STEPS), _LEAST_COLUMNS), n_items)
+    return columns, min(STEPS, -(-n_items // columns))
 
 
 Factors = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -132,15 +136,15 @@ def krylov(
         from edgerec.models.on_device import image_of_items
 
         passed = partial(image_of_items, matrix, device=device_of(device))
-    columns = block_columns(d, m)
+    columns, blocks = lanczos_blocks(d, m)
     with require("threadpoolctl", "train").threadpool_limits(1, user_api="blas"):
         block = rng.standard_normal((m, columns), dtype=np.float32)
-        basis, projected = _lanczos(block, lambda block: ranks.sum(passed(block)))
+        basis, projected = _lanczos(block, blocks, lambda block: ranks.sum(passed(block)))
     return Krylov(ranks.first(basis), ranks.first(projected), columns)
 
 
 def _lanczos(
-    block: NDArray[np.float32], passed: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    block: NDArray[np.float32], blocks: int, passed: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return orthonormal columns (m, k), and M' M projected on them (k, k), of which only the lower triangle counts.
 
@@ -148,12 +152,13 @@ def _lanczos(
 
     Args:
         block: (m, b), from which the first columns are computed.
+        blocks: k / b.
         passed: returns M' M times a block.
     """
     from scipy.linalg import qr
 
     m, b = block.shape
-    k = min(STEPS, -(-m // b)) * b
+    k = blocks * b
     basis, projected = np.zeros((m, k), np.float32, order="F"), np.zeros((k, k))
     basis[:, :b] = qr(block, mode="economic", check_finite=False)[0]
     for first, end in zip(range(0, k, b), range(b, k + b, b), strict=True):

@@ -29,8 +29,8 @@ _AXES: Mapping[str, Sequence[float]] = MappingProxyType(
 )
 """The axes that need no decomposition come first. Power favours popular items, and a smaller c makes up for it."""
 
-_Decomposed = tuple[Krylov, float]
-"""A decomposition, and the squared norm of the matrix."""
+_Factors = tuple[NDArray[np.float32], NDArray[np.float32], float]
+"""Singular values (d,), right vectors (n_items, d), and the share of the squared norm in them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Decompositions:
 
     def __init__(self, train: Interactions, d: int, seed: int, device: str) -> None:
         self._train, self._d, self._seed, self._device = train, d, seed, device
-        self._last: dict[tuple[float, float], _Decomposed] = {}
+        self._last: dict[tuple[float, float], _Decomposition] = {}
         self._degrees: NDArray[np.float32] | None = None
 
     def degrees(self, train: Interactions) -> NDArray[np.float32]:
@@ -76,19 +76,34 @@ class _Decompositions:
             self._degrees = _degrees(train)
         return self._degrees
 
-    def of(self, train: Interactions, a: float, b: float) -> _Decomposed:
-        """Return the decomposition of `train`, which is stored if it is that of these decompositions."""
+    def of(self, train: Interactions, a: float, b: float, steps: int) -> _Factors:
+        """Return the factors of `train`; its decomposition is stored if it is that of these decompositions."""
         if train is not self._train:
-            return self._decomposed(train, a, b)
+            return self._decomposed(train, a, b).factors(steps)
         if (a, b) not in self._last:
             self._last.clear()
             self._last[a, b] = self._decomposed(train, a, b)
-        return self._last[a, b]
+        return self._last[a, b].factors(steps)
 
-    def _decomposed(self, train: Interactions, a: float, b: float) -> _Decomposed:
+    def _decomposed(self, train: Interactions, a: float, b: float) -> _Decomposition:
         scaled = scaled_matrix(train, a, b)
         found = krylov(scaled, self._d, np.random.default_rng(self._seed), train.ranks, self._device)
-        return found, float(train.ranks.sum(np.square(scaled.data).sum()))
+        return _Decomposition(found, self._d, float(train.ranks.sum(np.square(scaled.data).sum())))
+
+
+class _Decomposition:
+    """The factors of one scaled matrix by the number of steps, each computed once: a search makes thousands of cuts."""
+
+    def __init__(self, space: Krylov, d: int, norm: float) -> None:
+        self._space, self._d, self._norm = space, d, norm
+        self._found: dict[int, _Factors] = {}
+
+    def factors(self, steps: int) -> _Factors:
+        """Return the factors after this many steps."""
+        if steps not in self._found:
+            s, v = self._space.right_vectors(self._d, steps)
+            self._found[steps] = s, v, float(np.square(s).sum() / self._norm)
+        return self._found[steps]
 
 
 class SVDTrainer:
@@ -113,12 +128,11 @@ class SVDTrainer:
     def epoch(self) -> dict[str, float]:
         """Make the whole fit. `energy`: the share of the scaled matrix's squared norm in d dimensions."""
         config = SVD().closed(self._config)
-        a, b, c, power = _fixed(config)
-        found, norm = self._decompositions.of(self._train, a, b)
-        s, v = found.right_vectors(self._sizes.d, config.steps)
-        relative = (s / s[0]) ** np.float32(power / 2) if s[0] else s
-        self._items = v * relative * (self._decompositions.degrees(self._train) ** np.float32(b + c))[:, None]
-        return {"energy": float(np.square(s).sum() / norm)}
+        s, v, energy = self._decompositions.of(self._train, config.a, config.b, config.steps)
+        relative = (s / s[0]) ** np.float32(config.power / 2) if s[0] else s
+        scales = self._decompositions.degrees(self._train) ** np.float32(config.b + config.c)
+        self._items = v * relative * scales[:, None]
+        return {"energy": energy}
 
     def rows(self) -> Vectors:
         """Return the items within their sizes and the encoder, without users."""
@@ -216,12 +230,6 @@ def _gram(users: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _weights(degrees: NDArray[np.float32], config: SVDConfig) -> NDArray[np.float32]:
     """Return (n_items,) weights of the items in a history, from their degrees."""
-    _, b, c, _ = _fixed(config)
-    weights: NDArray[np.float32] = degrees ** np.float32(-2 * b - c)
-    return weights
-
-
-def _fixed(config: SVDConfig) -> tuple[float, float, float, float]:
-    """Return a, b, c and power, the typical ones if they are open."""
     closed = SVD().closed(config)
-    return closed.a, closed.b, closed.c, closed.power
+    weights: NDArray[np.float32] = degrees ** np.float32(-2 * closed.b - closed.c)
+    return weights

@@ -26,7 +26,7 @@ def _matrix(n: int, m: int, rank: int, smallest: float) -> np.ndarray:
     ],
 )
 def test_values_and_vectors_are_the_exact_ones(n: int, m: int, rank: int, d: int, smallest: float) -> None:
-    """Whether values fall slowly or fast, and whether or not the rank exceeds the dimensions."""
+    """With values that fall slowly or fast, and with fewer or more dimensions than the rank."""
     whole = _matrix(n, m, rank, smallest)
     u, s, v = truncated_svd(scipy.sparse.csr_array(whole.astype(np.float32)), d, np.random.default_rng(1))
     exact = np.linalg.svd(whole, compute_uv=False)

@@ -6,7 +6,7 @@ messages. tests/training/ranks compares the model with the counters of a network
 
 from __future__ import annotations
 
-from edgerec.models.low_rank import STEPS, block_columns
+from edgerec.models.low_rank import lanczos_blocks
 
 FLOAT = 4
 _DOUBLE = 8
@@ -30,8 +30,7 @@ def svd_bytes(n_items: int, d: int, count: int) -> int:
     Then rank 0 sends its basis to the others, so that all have the same signs and rotations, whatever their processors.
     There are fewer passes if there are few items.
     """
-    columns = block_columns(d, n_items)
-    passes = min(STEPS, -(-n_items // columns))
+    columns, passes = lanczos_blocks(d, n_items)
     k = passes * columns
     result = (count - 1) * (FLOAT * n_items * k + _DOUBLE * k * k)
     return passes * sum_bytes(FLOAT * n_items * columns, count) + result + sum_bytes(_COUNT, count)
