@@ -41,6 +41,7 @@ from edgerec.fitting.validation import ValidationTest
 from edgerec.json_records import parse_json
 from edgerec.measure import evaluate
 from edgerec.runtime import Recommender
+from edgerec.runtime.stored import ALIGNMENT
 from edgerec.training import Run
 from edgerec_bench.record import over_seeds
 from edgerec_export import Export, export, from_run
@@ -249,9 +250,12 @@ class Cells:
 
 
 def _is_whole(below: Sequence[Cell]) -> bool:
-    """Return True if the last two of the cells of a way are the same bundle, which then has the whole tables."""
-    last = [cell.get("bytes") for cell in below[-2:]]
-    return len(last) == 2 and last[0] is not None and last[0] == last[1]
+    """Return True if the last two of the cells of a way are the same bundle, which then has the whole tables.
+
+    Its head names the limit, which may move what follows by one unit of alignment.
+    """
+    last = [cell["bytes"] for cell in below[-2:] if "bytes" in cell]
+    return len(last) == 2 and abs(last[1] - last[0]) <= ALIGNMENT
 
 
 def over_all_seeds(cells: Sequence[Cell]) -> Cell:
