@@ -26,6 +26,10 @@ demo: setup
 docs: setup
 	$(BIN)/python -m sphinx --fail-on-warning --quiet -c docs -d build/doctrees . build/site
 
+# The workers share the cores: threads of BLAS that wait for each other spin, and double a test's processor time.
+test test-all: export OPENBLAS_NUM_THREADS = 1
+test test-all: export OMP_NUM_THREADS = 1
+
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 

@@ -24,7 +24,7 @@ from edgerec.models.base import (
 )
 from edgerec.models.low_rank import scaled_matrix
 from edgerec.models.settings import check_choice, check_range, check_ranges
-from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
+from edgerec.models.torch_tools import device_of, torch_threads
 
 _HOME = {
     "ials": ("edgerec.models.ials", "IALS"),
@@ -47,7 +47,6 @@ __all__ = [
     "State",
     "Trainer",
     "Vectors",
-    "adam_state",
     "backbone",
     "check_choice",
     "check_range",
@@ -57,7 +56,6 @@ __all__ = [
     "device_of",
     "join_states",
     "prefix_mask",
-    "restore_adam",
     "scaled_matrix",
     "state_of_part",
     "torch_threads",

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
+from edgerec.models.adam import Adam
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
 from edgerec.models.on_device import sparse_tensor
 from edgerec.models.shared_rows import Rows, SharedRows, drawn_rows
-from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
+from edgerec.models.torch_tools import device_of, torch_threads
 from edgerec.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
@@ -234,14 +235,12 @@ class GraphTrainer(ABC):
         mean = np.float32(squares) / (d * (train.all_users + train.n_items))
         start *= config.std / max(float(np.sqrt(mean)), 1e-12)
         self._ego = self._own(_cut(torch.from_numpy(start).to(self._device), self._ego_mask)).requires_grad_()
-        self._trained = {"ego": self._ego}
-        self._optimizer = torch.optim.Adam([self._ego], lr=config.lr, fused=True)
+        self._adam = Adam({"ego": self._ego})
         self._epochs = 0
 
     def _train_too(self, weights: dict[str, torch.Tensor]) -> None:
         """Train these weights together with the ego rows."""
-        self._trained |= weights
-        self._optimizer.add_param_group({"params": list(weights.values())})
+        self._adam = Adam({"ego": self._ego, **weights})
 
     @abstractmethod
     def _output(self, ego: torch.Tensor, *, training: bool) -> torch.Tensor:
@@ -253,8 +252,6 @@ class GraphTrainer(ABC):
         With masks on the ego rows, "kept" is the share of the propagated tables' squared norm that remains after they
         are truncated to their sizes.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._config.lr_at(self._epochs)
         total, n = torch.zeros((), device=self._device), 0
         with torch_threads(self._threads):
             for batch in self.batches():
@@ -290,15 +287,12 @@ class GraphTrainer(ABC):
         """Make one step of Adam on everything trained; return the rank's part of the ranking loss before it."""
         table = self._table()
         ranking, decay = self._objective(table, batch)
-        others = [tensor for tensor in self._trained.values() if tensor is not self._ego]
+        others = self._adam.tensors[1:]
         of_table, *of_others = torch.autograd.grad(ranking + self._config.l2 * decay, [table, *others])
-        for tensor, gradient in zip(others, of_others, strict=True):
-            tensor.grad = gradient
         if self._train.ranks.count > 1:
             n = self._train.n_users
             of_table = torch.cat([of_table[:n], self._shared.sum_all(of_table[n:])])
-        self._ego.grad = of_table
-        self._optimizer.step()
+        self._adam.step([of_table, *of_others], self._config.lr_at(self._epochs))
         return ranking.detach()
 
     def _objective(self, ego: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -348,7 +342,7 @@ class GraphTrainer(ABC):
     def state(self) -> State:
         """Return trained arrays, Adam's moments and step counts by name, the generator and the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
-        state |= adam_state(self._optimizer, self._trained.items())
+        state |= self._adam.state()
         if self._train.ranks.count > 1:  # a checkpoint joins the users of all ranks, and their items
             for name in _tables(state):
                 state[name], state[_ITEMS + name] = np.split(state[name], [self._train.n_users])
@@ -361,7 +355,7 @@ class GraphTrainer(ABC):
             whole = np.concatenate([state[name], state[_ITEMS + name]]) if _ITEMS + name in state else state[name]
             users, items = np.split(whole, [self._train.all_users])
             state = {**state, name: np.concatenate([users[self._train.own_users], items[self._train.own_items]])}
-        restore_adam(self._optimizer, self._trained.items(), state)
+        self._adam.restore(state)
 
 
 class GraphBackbone(Backbone):

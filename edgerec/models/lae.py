@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgerec.budget import BITS_PER_VALUE
 from edgerec.data import Interactions
 from edgerec.extras import require
+from edgerec.models.adam import Adam
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.coded_ials import CodedIALSTrainer, first_tables
 from edgerec.models.encoder import Encoded, LinearEncoder
@@ -24,7 +25,7 @@ from edgerec.models.on_device import sparse_tensor
 from edgerec.models.quantizer import Quantizer, rotated
 from edgerec.models.settings import check_choice, check_range, check_ranges
 from edgerec.models.shared_rows import SharedRows, table_rows, within
-from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
+from edgerec.models.torch_tools import device_of, torch_threads
 from edgerec.tables.codes import in_bytes
 
 if TYPE_CHECKING:
@@ -154,9 +155,7 @@ class LAETrainer:
         self._weights = torch.tensor(first, dtype=torch.float32).to(on).requires_grad_()
         self._power = torch.tensor(0.5).to(on).requires_grad_()
         self._bias = torch.zeros(sizes.d, device=on).requires_grad_()
-        others = {"params": [tensor for _, tensor in self._trained()[1:]], "lr": 0.0}
-        groups = [{"params": [self._rows], "lr": 0.0}, others]
-        self._optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=None if on.type == "cpu" else True)
+        self._adam = Adam(self._trained(), betas=(0.9, 0.99), fused=on.type != "cpu")
         self._epochs = 0
 
     def _start(
@@ -180,9 +179,6 @@ class LAETrainer:
     def epoch(self) -> dict[str, float]:
         """Train on every user once, in a drawn order. `loss`: the mean ranking loss."""
         config = self._config
-        falling = 0.5 * (1 + math.cos(math.pi * min(self._epochs / config.horizon, 1)))
-        for group, share in zip(self._optimizer.param_groups, (1, 0.2), strict=True):
-            group["lr"] = config.lr * share * max(falling, 0.001)
         total, pairs = 0.0, 0
         with torch_threads(self._threads):
             order = torch.randperm(self._train.all_users, generator=self._generator)
@@ -204,18 +200,19 @@ class LAETrainer:
         hardest = self._observed.hardest(part.users, part.drawn, scores)
         margins = (of_pairs * (embedding(hardest, rows) - embedding(part.predicted, rows))).sum(1)
         loss = softplus(margins).sum() / part.n_predicted
-        others = [tensor for _, tensor in self._trained()[1:]]
+        others = self._adam.tensors[1:]
         of_rows, *of_others = torch.autograd.grad(loss, [rows, *others])
-        self._rows.grad = self._shared.sum(of_rows, part.items, hardest) * self._mask
+        of_rows = self._shared.sum(of_rows, part.items, hardest) * self._mask
         joined = torch.cat([loss.detach()[None], *(gradient.flatten() for gradient in of_others)])
         loss, *of_others = (
             torch.from_numpy(self._train.ranks.sum(joined.cpu().numpy()))
             .to(self._device)
             .split_with_sizes([1, *(tensor.numel() for tensor in others)])
         )
-        for tensor, gradient in zip(others, of_others, strict=True):
-            tensor.grad = gradient.view_as(tensor)
-        self._optimizer.step()
+        of_others = [gradient.view_as(tensor) for tensor, gradient in zip(others, of_others, strict=True)]
+        falling = 0.5 * (1 + math.cos(math.pi * min(self._epochs / self._config.horizon, 1)))
+        lr = self._config.lr * max(falling, 0.001)
+        self._adam.step([of_rows, *of_others], [lr, *([0.2 * lr] * len(others))])
         return float(loss), part.n_predicted
 
     def _part(self, users: torch.Tensor) -> _Part | None:
@@ -268,12 +265,12 @@ class LAETrainer:
     def state(self) -> State:
         """Return what is trained, Adam's moments and step counts, the generator and the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
-        return state | adam_state(self._optimizer, self._trained())
+        return state | self._adam.state()
 
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
-        restore_adam(self._optimizer, self._trained(), table_rows(state, {"rows": self._train.own_items}))
+        self._adam.restore(table_rows(state, {"rows": self._train.own_items}))
 
     def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
         """Return the trained tensors by name, the rows first."""

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.extras import require
+from edgerec.models.adam import Adam
 from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.settings import check_range, check_ranges
 from edgerec.models.shared_rows import SharedRows, drawn_rows, own_interactions, table_rows, within
-from edgerec.models.torch_tools import adam_state, device_of, restore_adam, torch_threads
+from edgerec.models.torch_tools import device_of, torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -138,13 +139,12 @@ class MFTrainer:
         self._masks = (self._mask(sizes.users, sizes.d), self._mask(of_items, sizes.d))
         self._users = self._table(train.all_users, train.own_users, sizes.d, self._masks[0])
         self._items = self._table(train.n_items, train.own_items, sizes.d, self._masks[1])
-        self._optimizer = torch.optim.Adam([self._users, self._items], lr=config.lr, fused=True)
+        self._adam = Adam(self._trained())
         self._epochs = 0
 
     def epoch(self) -> dict[str, float]:
         """Train on every interaction once, in a drawn order. `loss`: the mean ranking loss, without the decay."""
         config = self._config
-        self._optimizer.param_groups[0]["lr"] = config.lr * config.decay**self._epochs
         (users, items), (own, n) = self._pairs, self._places
         order = torch.randperm(n, generator=self._generator)
         total = torch.zeros((), device=self._device)
@@ -173,15 +173,18 @@ class MFTrainer:
         r = embedding(hardest, table)
         ranking = softplus(self._margin(p, q, r)).sum() / n
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / n
-        others = [tensor for _, tensor in self._trained()[2:]]
+        others = self._adam.tensors[2:]
         of_users, of_items, *of_others = torch.autograd.grad(
             ranking + self._config.l2 * decay, [self._users, table, *others]
         )
         gradients = [of_users, self._shared.sum(of_items, items, hardest), *of_others]
-        for (_, tensor), gradient, mask in zip_longest(self._trained(), gradients, self._masks):
-            tensor.grad = gradient if mask is None else gradient * mask
-        self._optimizer.step()
+        cut = [gradient if mask is None else gradient * mask for gradient, mask in zip_longest(gradients, self._masks)]
+        self._adam.step(cut, self._rates())
         return ranking.detach()
+
+    def _rates(self) -> float | list[float]:
+        """Return the learning rate of the epoch, or those of all trained tensors."""
+        return self._config.lr * self._config.decay**self._epochs
 
     def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         """Return (n,) scores of negatives r (n, d) minus those of items q (n, d) for users p (n, d)."""
@@ -214,13 +217,13 @@ class MFTrainer:
     def state(self) -> State:
         """Return the tables, Adam's moments and step counts by table, the generator and the epoch count."""
         state: State = {"generator": self._generator.get_state().numpy(), "epochs": np.array(self._epochs)}
-        return state | adam_state(self._optimizer, self._trained())
+        return state | self._adam.state()
 
     def restore(self, state: State) -> None:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
         own = {"users": self._train.own_users, "items": self._train.own_items}
-        restore_adam(self._optimizer, self._trained(), table_rows(state, own))
+        self._adam.restore(table_rows(state, own))
 
     def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
         """Return the trained tensors by name; the tables, which masks truncate, come first."""

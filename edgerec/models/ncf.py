@@ -10,6 +10,7 @@ import numpy as np
 
 from edgerec.data import Interactions
 from edgerec.extras import require
+from edgerec.models.adam import Adam
 from edgerec.models.base import SizePlan, Vectors
 from edgerec.models.mf import MF, MFConfig, MFTrainer
 from edgerec.models.scorer import NeuMFScorer
@@ -122,14 +123,16 @@ class NCFTrainer(MFTrainer):
         super().__init__(train, sizes, config, seed, threads, device)
         m = products(train, sizes, config.products)
         self._network = Network.drawn(m, sizes.d, config.hidden, self._generator, self._device)
-        groups = [{"params": [self._users, self._items]}, {"params": list(self._network.arrays.values())}]
-        self._optimizer = torch.optim.Adam(groups, lr=config.lr, fused=True)
+        self._adam = Adam((*self._trained(), *self._network.arrays.items()))
         self._rate = config.rate
 
     def epoch(self) -> dict[str, float]:
         """Train on every interaction once. `loss`: the mean ranking loss without decay; `weights`: network values."""
-        self._optimizer.param_groups[1]["lr"] = self._rate * self._config.lr * self._config.decay**self._epochs
         return {**super().epoch(), "weights": self._network.scorer().n_weights}
+
+    def _rates(self) -> list[float]:
+        lr = self._config.lr * self._config.decay**self._epochs
+        return [lr, lr, *([self._rate * lr] * len(self._network.arrays))]
 
     def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         return self._network.margin(p, q, r)
@@ -141,9 +144,6 @@ class NCFTrainer(MFTrainer):
 
     def vectors(self) -> Vectors:
         return replace(super().vectors(), scorer=self._network.scorer())
-
-    def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
-        return *super()._trained(), *self._network.arrays.items()
 
 
 class NCF(MF):

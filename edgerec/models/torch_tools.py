@@ -1,8 +1,8 @@
-"""Tools of trainers on torch: their device, the number of threads while they work, and the state of Adam as arrays."""
+"""Tools of trainers on torch: their device, and the number of threads while they work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,6 @@ from edgerec.extras import require
 
 if TYPE_CHECKING:
     import torch
-
-    from edgerec.models.base import State
-
-Named = Iterable[tuple[str, "torch.Tensor"]]
-"""Trained tensors by name."""
 
 
 def device_of(name: str) -> torch.device:
@@ -44,24 +39,3 @@ def torch_threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def adam_state(optimizer: torch.optim.Adam, trained: Named) -> State:
-    """Return copies of the trained tensors and of their state in `optimizer`: moments and step counts, by name."""
-    state: State = {}
-    for name, tensor in trained:
-        state[name] = tensor.detach().cpu().numpy().copy()
-        state |= {f"{name}.{key}": value.cpu().numpy().copy() for key, value in optimizer.state[tensor].items()}
-    return state
-
-
-def restore_adam(optimizer: torch.optim.Adam, trained: Named, state: State) -> None:
-    """Restore tensors and optimizer from `adam_state`; `state` may hold more arrays."""
-    torch = require("torch", "train")
-    for name, tensor in trained:
-        tensor.data.copy_(torch.from_numpy(state[name]))
-        optimizer.state[tensor] = {
-            key.removeprefix(f"{name}."): torch.from_numpy(value.copy()).to(tensor.device)
-            for key, value in state.items()
-            if key.startswith(f"{name}.")
-        }

@@ -111,9 +111,7 @@ def test_the_network_is_told_bounded_and_has_its_own_step_size(random_data: Inte
     told = trainer.epoch()
     assert told["weights"] == 9 + 6 * 8 + 8 + 8 + 1
     assert told["weights"] <= NCF().extra_parameters(12, config)
-    tables, network = (group["lr"] for group in trainer._optimizer.param_groups)
-    assert network == 0.25 * tables
-    assert {group["lr"] for group in trainer._optimizer.param_groups} == {config.lr, config.lr / 4}
+    assert trainer._rates() == [config.lr * config.decay] * 2 + [config.lr * config.decay / 4] * 4
 
 
 def test_scores_do_not_depend_on_how_much_is_held_at_once(

@@ -81,9 +81,9 @@ def test_a_step_moves_every_weight_against_its_gradient() -> None:
     trainer = started(TINY, SizePlan(6), dropout=0.0, layers=2, l2=0.1)
     batch = next(trainer.batches())
     ranking, decay = trainer._objective(trainer._ego, batch)
-    gradients = torch.autograd.grad(ranking + 0.1 * decay, list(trainer._trained.values()))
+    gradients = torch.autograd.grad(ranking + 0.1 * decay, trainer._adam.tensors)
     assert float(trainer.step(batch)) == pytest.approx(float(ranking.detach()))
-    for name, gradient in zip(trainer._trained, gradients, strict=True):
+    for name, gradient in zip(trainer._adam.named, gradients, strict=True):
         np.testing.assert_allclose(trainer.state()[f"{name}.exp_avg"], 0.1 * gradient, rtol=1e-5, atol=1e-9)
         assert gradient.any()
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgerec.extras import require
 from edgerec.models import SizePlan, torch_threads
+from edgerec.models.adam import Adam
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ class Predictor:
         self._users, self._items = self._network(1, 16, 16), self._network(1, 16, 16)
         self._sets, self._fitness = self._network(17, 64, 64), self._network(64, 64, 1)
         self._weights = [*self._users, *self._items, *self._sets, *self._fitness]
-        self._optimizer = torch.optim.Adam(self._weights, lr=_LR)
+        self._adam = Adam({str(number): weight for number, weight in enumerate(self._weights)}, fused=False)
         self._decay, self._updates, self._by_rows = decay, 0, by_rows
         self._frequencies = torch.from_numpy(groups.frequencies)[:, None]
         self._n_user_groups = groups.n_user_groups
@@ -104,13 +105,11 @@ class Predictor:
     def update(self, actions: Sequence[Members], fitness: Sequence[float]) -> float:
         """Make one step of Adam on the mean squared error of actions (at least one); return the error before it."""
         with torch_threads(1):
-            self._optimizer.param_groups[0]["lr"] = max(_LR * self._decay**self._updates, _MIN_LR)
+            lr = max(_LR * self._decay**self._updates, _MIN_LR)
             self._updates += 1
             embedded = self._embed(torch.from_numpy(np.stack(actions)))
             error = (_apply(embedded, self._fitness)[:, 0] - torch.tensor(fitness)).square().mean()
-            for tensor, gradient in zip(self._weights, torch.autograd.grad(error, self._weights), strict=True):
-                tensor.grad = gradient
-            self._optimizer.step()
+            self._adam.step(torch.autograd.grad(error, self._weights), lr)
         return float(error.detach())
 
     def _in_parts(self, actions: Sequence[Members], *, fitness: bool) -> NDArray[np.float64]:

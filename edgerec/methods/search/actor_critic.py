@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.extras import require
-from edgerec.models import State, adam_state, check_range, check_ranges, restore_adam, torch_threads
+from edgerec.models import State, check_range, check_ranges, torch_threads
+from edgerec.models.adam import Adam
 
 if TYPE_CHECKING:
     import torch
@@ -64,14 +65,14 @@ class _Learner:
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._networks: dict[str, nn.Module] = {}
-        self._adams: dict[str, torch.optim.Adam] = {}
+        self._adams: dict[str, Adam] = {}
 
     def state(self) -> State:
         """Return the networks, targets, Adam's moments and the generator."""
         state: State = {"generator": self._generator.get_state().numpy().copy()}
         for name, network in self._networks.items():
             if name in self._adams:
-                state |= adam_state(self._adams[name], _named(name, network))
+                state |= self._adams[name].state()
             else:
                 state |= {key: tensor.detach().numpy().copy() for key, tensor in _named(name, network)}
         return state
@@ -81,7 +82,7 @@ class _Learner:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         for name, network in self._networks.items():
             if name in self._adams:
-                restore_adam(self._adams[name], _named(name, network), state)
+                self._adams[name].restore(state)
             else:
                 for key, tensor in _named(name, network):
                     tensor.data.copy_(torch.from_numpy(state[key]))
@@ -150,8 +151,8 @@ class TD3(_Learner):
             "actor_target": self._actor_target,
             "critics_target": self._critics_target,
         }
-        self._actor_adam = torch.optim.Adam(self._actor.parameters(), lr=config.actor_lr)
-        self._critics_adam = torch.optim.Adam(self._critics.parameters(), lr=config.critic_lr)
+        self._actor_adam = Adam(_named("actor", self._actor), fused=False)
+        self._critics_adam = Adam(_named("critics", self._critics), fused=False)
         self._adams = {"actor": self._actor_adam, "critics": self._critics_adam}
         self.steps = 0
 
@@ -183,10 +184,10 @@ class TD3(_Learner):
             target = self._target(rewards, following)
             losses = [nn.functional.mse_loss(_values_of(critic, states, actions), target) for critic in self._critics]
             loss = torch.stack(losses).sum()
-            _adam_step(loss, self._critics, self._critics_adam, self.config.norm)
+            _adam_step(loss, self._critics_adam, self.config.critic_lr, self.config.norm)
             if self.steps % self.config.delay == 0:
                 gain = _values_of(self._critics[0], states, _actions_of(self._actor, states)).mean()
-                _adam_step(-gain, self._actor, self._actor_adam, self.config.norm)
+                _adam_step(-gain, self._actor_adam, self.config.actor_lr, self.config.norm)
                 _soft_update(self._actor, self._actor_target, self.config.tau)
                 _soft_update(self._critics, self._critics_target, self.config.tau)
         return {"critic": float(loss.detach()), "value": float(target.mean())}
@@ -272,11 +273,8 @@ class SAC(_Learner):
         self._begin_at(begin)
         self._critics = nn.ModuleList(_network(n_state + n_action, config.hidden, 1, generator) for _ in range(2))
         self._targets = deepcopy(self._critics)
-        adam = torch.optim.Adam
-        self._actor_adam = adam(self._actor.parameters(), lr=config.actor_lr, weight_decay=config.decay, fused=True)
-        self._critics_adam = adam(
-            self._critics.parameters(), lr=config.critic_lr, weight_decay=config.decay, fused=True
-        )
+        self._actor_adam = Adam(_named("actor", self._actor), decay=config.decay)
+        self._critics_adam = Adam(_named("critics", self._critics), decay=config.decay)
         self._networks = {"actor": self._actor, "critics": self._critics, "targets": self._targets}
         self._adams = {"actor": self._actor_adam, "critics": self._critics_adam}
 
@@ -329,10 +327,10 @@ class SAC(_Learner):
             inputs = torch.cat([states, 2 * actions - 1], 1)
             errors = [nn.functional.mse_loss(critic(inputs).squeeze(1), target) for critic in self._critics]
             loss = torch.stack(errors).sum()
-            _adam_step(loss, self._critics, self._critics_adam)
+            _adam_step(loss, self._critics_adam, config.critic_lr)
             drawn, density = self._draw(states)
             gain = (self._smaller_value(self._critics, states, drawn) - config.entropy * density).mean()
-            _adam_step(-gain, self._actor, self._actor_adam, config.norm)
+            _adam_step(-gain, self._actor_adam, config.actor_lr, config.norm)
             _soft_update(self._critics, self._targets, config.tau)
         return {"critic": float(loss.detach()), "entropy": -float(density.detach().mean())}
 
@@ -362,14 +360,14 @@ def _named(what: str, network: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(f"{what}.{number}", tensor) for number, tensor in enumerate(network.parameters())]
 
 
-def _adam_step(loss: torch.Tensor, network: nn.Module, adam: torch.optim.Adam, norm: float | None = None) -> None:
-    """Make one step of Adam on the parameters of this network alone, although the loss may depend on others."""
-    parameters = list(network.parameters())
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
+def _adam_step(loss: torch.Tensor, adam: Adam, lr: float, norm: float | None = None) -> None:
+    """Make one step of Adam on its tensors alone, although the loss may depend on others."""
+    gradients = torch.autograd.grad(loss, adam.tensors)
     if norm is not None:
-        nn.utils.clip_grad_norm_(parameters, norm)
-    adam.step()
+        for tensor, gradient in zip(adam.tensors, gradients, strict=True):
+            tensor.grad = gradient
+        nn.utils.clip_grad_norm_(adam.tensors, norm)  # multiplies the gradients in place
+    adam.step(gradients, lr)
 
 
 def _soft_update(network: nn.Module, target: nn.Module, tau: float) -> None:

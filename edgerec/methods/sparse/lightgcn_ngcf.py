@@ -11,11 +11,11 @@ import numpy as np
 
 from edgerec.data import Interactions
 from edgerec.extras import require
-from edgerec.methods.sparse.dense_weights import DenseWeights
 from edgerec.methods.sparse.masks import Mask, mask_of_largest
 from edgerec.methods.sparse.plan import Source
 from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import State, Vectors
+from edgerec.models.adam import Adam
 from edgerec.models.graph_trainer import GraphConfig, Propagation, normalised_adjacency, singular_vectors
 from edgerec.models.lightgcn import LightGCNConfig
 from edgerec.models.losses import Batch, at_most
@@ -52,7 +52,7 @@ class GraphObjective(ABC):
         d: int,
         width: int,
         config: GraphConfig,
-        weights: DenseWeights,
+        weights: dict[str, torch.Tensor],
         seed: int,
         values: int | None,
     ) -> None:
@@ -61,7 +61,7 @@ class GraphObjective(ABC):
         self._n_rows = train.n_users + train.n_items
         self._graph = normalised_adjacency(train)
         self._ranking = config.ranking()
-        self._weights = weights
+        self._weights, self._of_weights = Adam(weights), list[torch.Tensor]()
         self._output_mask: Mask | None = None
         self.width, self.std = width, config.std
         if config.loss == "bpr":
@@ -115,7 +115,7 @@ class GraphObjective(ABC):
             yield start, part
 
     def step(self, lr: float) -> None:
-        self._weights.step(lr)
+        self._weights.step(self._of_weights, lr)
 
     @abstractmethod
     def _forward(self, table: Source, rows: Ints, batch: Any) -> tuple[Floats, Backward]:
@@ -198,7 +198,7 @@ class LightGCNObjective(GraphObjective):
         seed: int = 0,
         values: int | None = None,
     ) -> None:
-        super().__init__(train, d, d, config, DenseWeights({}), seed, values)
+        super().__init__(train, d, d, config, {}, seed, values)
         self._inner = Propagation(self._graph, max(config.layers - 1, 0), threads)
 
     def _forward(self, table: Source, rows: Ints, batch: Any) -> tuple[Floats, Backward]:
@@ -263,7 +263,7 @@ class NGCFObjective(GraphObjective):
     ) -> None:
         width = -(-d // (config.layers + 1))
         self._layers = drawn_weights(config.layers, width, torch.Generator().manual_seed(seed))
-        super().__init__(train, d, width, config, DenseWeights(named(self._layers)), seed, values)
+        super().__init__(train, d, width, config, named(self._layers), seed, values)
         self._dropout = config.dropout
         self._propagation = Propagation(self._graph, 1, threads)
 
@@ -293,7 +293,7 @@ class NGCFObjective(GraphObjective):
         def backward(of_output: Floats, ego_rows: Ints) -> GradientBlocks:
             inputs = [ego, sums] if self._layers else [ego]
             given = torch.autograd.grad(output, [*inputs, *self._weights.tensors], torch.from_numpy(of_output))
-            self._weights.set_gradients(given[len(inputs) :])
+            self._of_weights = list(given[len(inputs) :])
             of_ego, *of_sums = (gradient.numpy() for gradient in given[: len(inputs)])
             graph = self._graph_of(ego_rows)
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edgerec.data import Interactions
 from edgerec.extras import require
-from edgerec.methods.sparse.dense_weights import DenseWeights
 from edgerec.methods.sparse.plan import Source
 from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import SizePlan, State, Vectors
+from edgerec.models.adam import Adam
 from edgerec.models.mf import MFConfig, Observed
 from edgerec.models.ncf import NCFConfig, Network, products
 
@@ -63,7 +63,7 @@ class MFObjective:
         values: int | None = None,
     ) -> None:
         self._config, self._n_users, self._n_items = config, train.n_users, train.n_items
-        self._weights = DenseWeights({})
+        self._weights, self._of_weights = Adam({}), list[torch.Tensor]()
         self.width, self.std = d, config.std
         self._users, self._items = train.user_rows(), train.indices
         self._observed = Observed(train) if config.negatives > 1 else None
@@ -117,8 +117,8 @@ class MFObjective:
         leaf, (p, q, r) = gather(table, rows, batch.users, batch.items, batch.negatives)
         ranking = softplus(self._margin(p, q, r)).mean()
         decay = (p.square().sum() + q.square().sum() + r.square().sum()) / len(batch.users)
-        gradient, *of_weights = torch.autograd.grad(ranking + self._config.l2 * decay, [leaf, *self._weights.tensors])
-        self._weights.set_gradients(of_weights)
+        tensors = [leaf, *self._weights.tensors]
+        gradient, *self._of_weights = torch.autograd.grad(ranking + self._config.l2 * decay, tensors)
         return float(ranking.detach()), iter([(0, gradient.numpy())])
 
     def _margin(self, p: torch.Tensor, q: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
@@ -126,7 +126,7 @@ class MFObjective:
         return (p * (r - q)).sum(1)
 
     def step(self, lr: float) -> None:
-        self._weights.step(lr)
+        self._weights.step(self._of_weights, lr)
 
     def vectors(self, table: Source) -> Vectors:
         users, items = np.split(table.rows(np.arange(table.n_rows)), [self._n_users])
@@ -199,7 +199,7 @@ class NCFObjective(MFObjective):
         m = products(train, SizePlan(d), config.products)
         generator = torch.Generator().manual_seed(seed)
         self._network = Network.drawn(m, d, config.hidden, generator, torch.device("cpu"))
-        self._weights = DenseWeights(self._network.arrays)
+        self._weights = Adam(self._network.arrays)
         self._rate = config.rate
 
     @property

@@ -12,6 +12,7 @@ from edgerec.methods.sparse.masks import Mask, largest_mask
 from edgerec.methods.sparse.plan import Objective
 from edgerec.methods.sparse.table import Floats, Ints, whole
 from edgerec.models import torch_threads
+from edgerec.models.adam import Adam
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ class SoftTable:
         self._values = torch.from_numpy(values)
         self._thresholds = torch.full(shape, float(threshold))
         self._decay = decay
-        self._optimizer = torch.optim.Adam([self._values, self._thresholds], fused=True)
+        self._adam = Adam({"values": self._values, "thresholds": self._thresholds})
         self._limits = torch.sigmoid(self._thresholds)
 
     @property
@@ -73,10 +74,7 @@ class SoftTable:
         of_limits = torch.zeros_like(self._values).index_copy_(0, at, -own * values.sign())
         slope = torch.addcmul(self._limits, self._limits, self._limits, value=-1)
         of_thresholds = of_limits.sum_to_size(self._thresholds.shape).mul_(slope)
-        self._thresholds.grad = of_thresholds.add_(self._thresholds, alpha=self._decay)
-        self._values.grad = of_values
-        self._optimizer.param_groups[0]["lr"] = lr
-        self._optimizer.step()
+        self._adam.step([of_values, of_thresholds.add_(self._thresholds, alpha=self._decay)], lr)
         self._limits = torch.sigmoid(self._thresholds)
 
     def _of(self, rows: Ints | slice) -> tuple[Floats, Floats]:
