@@ -12,7 +12,7 @@ from edgerec.runtime import Recommender
 from edgerec_export import ExportRequest, export, from_arrays
 from edgerec_export.patch import diff
 from tests.devices.web import films
-from tests.docs.test_docs import ROOT, blocks
+from tests.docs.pages import ROOT, blocks
 from tests.patches import Kind, bundles, contents
 
 PAGES = ("no-users", "embeddings", "updates")

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from edgerec.cli.app import group
-from tests.docs.test_docs import ROOT
+from tests.docs.pages import ROOT
 
 PAGES = sorted(
     path

@@ -24,7 +24,7 @@ from edgerec_bench.result.file import read_results
 from edgerec_bench.result.scale import ScaleResult, scale_rows
 from edgerec_devices.web import files as web_files
 from tests.devices.web import films, need_programs
-from tests.docs.test_docs import ROOT, STREAMS, blocks, rows_of
+from tests.docs.pages import ROOT, STREAMS, blocks, rows_of
 
 GUIDE = ROOT / "docs" / "guide"
 FILMS = ROOT / "docs" / "films" / "ratings.csv.gz"

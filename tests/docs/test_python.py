@@ -18,7 +18,7 @@ from bench.experiments.load import cells
 from edgerec.runtime import Recommender
 from edgerec_export import Source, export
 from tests.conftest import history_source, random_source
-from tests.docs.test_docs import ROOT, blocks, rows_of
+from tests.docs.pages import ROOT, blocks, rows_of
 
 PAGE = (ROOT / "docs" / "guide" / "python.md").read_text()
 SECURITY = (ROOT / "docs" / "reference" / "security.md").read_text()

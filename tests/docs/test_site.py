@@ -19,7 +19,7 @@ from edgerec.runtime import Recommender
 from tests.devices.chrome import chrome
 from tests.devices.web import need_programs
 from tests.docs.look import LIVE, faults
-from tests.docs.test_docs import ROOT
+from tests.docs.pages import ROOT
 
 LOADED = {"script", "img", "iframe", "source", "video", "audio", "embed", "object"}
 """Elements whose addresses a browser requests by itself; so it does those of a link that is no anchor."""

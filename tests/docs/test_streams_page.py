@@ -11,7 +11,7 @@ import pytest
 from bench.experiments.stream_hindsight import cells as hindsight_cells
 from bench.experiments.streams import cells, segment_cells
 from edgerec.methods.stream.result import StreamResult
-from tests.docs.test_docs import ROOT, blocks, rows_of
+from tests.docs.pages import ROOT, blocks, rows_of
 from tests.streams.test_stream_cli import write_visits
 from tests.streams.test_streaming import drifting
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edgerec_devices.web import files as web_files
 from tests.devices.web import need_programs
+from tests.docs.pages import ROOT
 from tests.docs.tabs import PAGES, check, prepare, program
-from tests.docs.test_docs import ROOT
 
 
 def test_the_programs_in_javascript(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import ast
 import re
 
 from edgerec import errors
-from tests.docs.test_docs import ROOT
+from tests.docs.pages import ROOT
 
 PAGE = (ROOT / "docs" / "guide" / "troubleshooting.md").read_text()
 PYTHON = ("edgerec", "export/edgerec_export", "bench/edgerec_bench", "devices/edgerec_devices")

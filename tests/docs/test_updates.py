@@ -13,7 +13,7 @@ from bench.experiments.patches import cells
 from edgerec.cli.app import run
 from edgerec.data import synthetic
 from edgerec.runtime import Recommender
-from tests.docs.test_docs import ROOT, blocks, rows_of
+from tests.docs.pages import ROOT, blocks, rows_of
 from tests.patches import contents
 
 PAGE = (ROOT / "docs" / "guide" / "updates.md").read_text()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
-from tests.docs.test_docs import ROOT, blocks
+from tests.docs.pages import ROOT, blocks
 from tests.serve.interop.clients import HomeAssistant, Mosquitto, need
 from tests.serve.interop.conftest import best
 
