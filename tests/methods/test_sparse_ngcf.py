@@ -122,8 +122,7 @@ def test_no_array_of_all_rows_is_made_for_gradients() -> None:
     def step() -> None:
         table.step(rows, objective.gradient(table, batch, rows)[1], 0.01, lazy=False)
 
-    with Largest():  # whose first use imports modules of torch
-        step()
+    step()
     tracemalloc.start()
     try:
         with Largest() as largest:

@@ -136,7 +136,10 @@ import sys
 from pathlib import Path
 from tests.streams.test_streaming import WANTED, drifting
 from edgerec.streaming import train_stream
-train_stream(drifting(), out=Path(sys.argv[1]), resume=True, progress=lambda *step: print("step", flush=True), **WANTED)
+def progress(*step):
+    print("step", flush=True)
+    sys.stdin.readline()
+train_stream(drifting(), out=Path(sys.argv[1]), resume=True, progress=progress, **WANTED)
 print("done", flush=True)
 """
 
@@ -147,13 +150,16 @@ def test_it_survives_kills(whole: tuple[Path, StreamResult], tmp_path: Path) -> 
     folder, out, kills = whole[0], tmp_path / "killed", 0
     for allowed in (1, 3, 5, 1000):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", SCRIPT, str(out)]
         with subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(out)], stdout=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
         ) as process:
+            assert process.stdin is not None
             assert process.stdout is not None
             for number, line in enumerate(process.stdout, 1):
                 if line == "done\n":
                     break
+                process.stdin.write("go on\n")  # as far as the next step at most
                 if number == allowed:
                     process.send_signal(signal.SIGKILL)
                     kills += 1
