@@ -1,9 +1,8 @@
-"""EASE: the full item-item model as a ceiling of models without a user table, and bundles of its nearest neighbours.
+"""Item-item models: EASE in full as a ceiling of models without a user table, and bundles of nearest neighbours.
 
-A score is h . B, for the 0/1 history h of a user and B (n_items, n_items) with a diagonal of zeros, the ridge
+A score of EASE is h . B, for the 0/1 history h of a user and B (n_items, n_items) with a diagonal of zeros, the ridge
 regression of interactions on themselves (Steck 2019, arXiv 1905.03375, section 3.1). With P the inverse of the
-regularized Gram matrix of the items, B[i, j] is -P[i, j] / P[j, j], or S[i, j] times a factor of either item, with
-S[i, j] = -P[i, j] / sqrt(P[i, i] P[j, j]).
+regularized Gram matrix of the items, B[i, j] is -P[i, j] / P[j, j].
 """
 
 from __future__ import annotations
@@ -19,14 +18,12 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions, Split, metrics_of_users, popularity_of, tested_rows, top_k
 from edgerec.extras import require
 from edgerec.measure import bundle_rankings
+from edgerec.models.neighbours import REGS, ItemRegression, Neighbours
 from edgerec.runtime import Recommender
 from edgerec_export import Source, export, from_neighbours
 
-REGS = (10.0, 30.0, 100.0, 300.0, 1000.0)
-"""The grid of the regularization."""
-FULL, NEAREST = "ease", "ease-nearest"
-MOST_NEIGHBOURS = 12
-_ROWS = 1024
+FULL, NEAREST = "ease", "neighbours"
+MOST_NEIGHBOURS = 24
 K = 20
 Floats = NDArray[np.float32]
 
@@ -55,25 +52,13 @@ def weights_of(precision: Floats) -> Floats:
     return precision
 
 
-def nearest(precision: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
-    """Return the `count` columns of each row with the largest S, -1 for none above 0, and S there (n_items, count)."""
-    scale = 1 / np.sqrt(np.diag(precision))
-    found, weights = np.empty((len(precision), count), np.int64), np.empty((len(precision), count), np.float32)
-    for first in range(0, len(precision), _ROWS):
-        part = -precision[first : first + _ROWS] * scale[first : first + _ROWS, None] * scale
-        found[first : first + _ROWS] = at = np.argpartition(part, -count, axis=1)[:, -count:]
-        weights[first : first + _ROWS] = np.take_along_axis(part, at, axis=1)
-    found[weights <= 0] = -1
-    return found, weights
-
-
-def source_of(train: Interactions, precision: Floats, count: int) -> Source:
-    """Return the bundle's tables of `count` neighbours of each item."""
-    own = np.sqrt(np.diag(precision))
+def source_of(train: Interactions, found: Neighbours) -> Source:
+    """Return the tables of a bundle of neighbours."""
     return from_neighbours(
-        *nearest(precision, count),
-        of_history=own,
-        of_answer=1 / own,
+        found.neighbours,
+        found.weights,
+        of_history=found.of_history,
+        of_answer=found.of_answer,
         item_ids=train.item_ids,
         item_counts=train.item_counts(),
     )
@@ -96,21 +81,20 @@ def nearest_row(parts: Split, limit: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "b.edgerec")
 
-        def bundle(train: Interactions, precision: Floats, count: int) -> int:
+        def bundle(train: Interactions, found: Neighbours) -> int:
             how: dict[str, Any] = {"users": False, "similar": False, "layout": "ell", "scales": "row"}
             out.unlink(missing_ok=True)
-            return export(source_of(train, precision, count), out, precision="int8", verify=False, **how).nbytes
+            return export(source_of(train, found), out, precision="int8", verify=False, **how).nbytes
 
-        scores, count = [], 0
+        regression, scores = ItemRegression(parts.train), []
+        counts = range(MOST_NEIGHBOURS, 1, -1)
+        fits = (one for one in counts if bundle(parts.train, regression.neighbours(one, REGS[0])) <= limit)
+        count = next(fits, 1)
         for reg in REGS:
-            precision = precision_of(parts.train, reg)
-            if not count:
-                counts = range(MOST_NEIGHBOURS, 1, -1)
-                count = next((one for one in counts if bundle(parts.train, precision, one) <= limit), 1)
-            bundle(parts.train, precision, count)
+            bundle(parts.train, regression.neighbours(count, reg))
             scores.append(_bundle_metrics(out, parts.train, parts.validation)["ndcg@20"])
         reg = REGS[int(np.argmax(scores))]
-        nbytes = bundle(parts.train_all, precision_of(parts.train_all, reg), count)
+        nbytes = bundle(parts.train_all, ItemRegression(parts.train_all).neighbours(count, reg))
         found = _bundle_metrics(out, parts.train_all, parts.test)
     return {"bytes": nbytes, **found, "validation": max(scores), "settings": {"reg": reg, "neighbours": count}}
 

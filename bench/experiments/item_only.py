@@ -9,7 +9,7 @@ file. Without --precision it has int2 below 12 bytes an item and int4 from there
 as many dimensions and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures
 are of a bundle's own answers on the test part of a split, by default a random 80/20 split per user, to histories of the
 training part; a seed is that of the split too. 'ease' is a full item-item model in fp32, a ceiling and no bundle,
-'ease-nearest' as many nearest neighbours of each item as the bytes of lae's bundle allow.
+'neighbours' as many nearest neighbours of each item as the bytes of lae's bundle allow.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def training_options(command: Callable[P, Figures]) -> Callable[P, Figures]:
 @click.option("--data", default="ml-1m", show_default=True, help="Data sets, separated by commas.")
 @click.option("--sizes", default="4,8,16,32", show_default=True, help="Bytes an item of values and scale.")
 @click.option("--limits", default="", show_default=True, help="Sizes of whole bundles.")
-@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones, ease and ease-nearest.")
+@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones, ease and neighbours.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of splits and training, from 0.")
 @click.option("--split", default=Training.split, show_default=True, help="The split of all data sets.")
 @training_options
@@ -217,7 +217,8 @@ def main(
                 measured_in = rival(training, interactions, backbone, seed)
                 for size in named:
                     lae = found[size, "lae"][-1]
-                    request = {**shared, "data": fingerprints[name], "max_bytes": int(lae["bytes"]), "seed": seed}
+                    limit = {} if backbone == FULL else {"max_bytes": int(lae["bytes"])}
+                    request = {**shared, "data": fingerprints[name], **limit, "seed": seed}
                     path = folder / f"{name}-{size}-{seed}-{backbone}.json"
                     row = cached(path, request | {"backbone": backbone}, partial(measured_in, lae))
                     found.setdefault((size, backbone), []).append(row)

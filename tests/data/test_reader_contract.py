@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerec.data import Interactions, load_data, read
@@ -259,6 +259,7 @@ def test_a_missing_file_and_a_folder_are_storage_errors(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

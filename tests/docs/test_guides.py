@@ -106,7 +106,7 @@ def test_the_advice_on_methods_rests_on_the_results() -> None:
     beauty = {row["backbone"]: row for row in rows("item-only-sparse") if row["data"] == "amazon-beauty"}
     few, coded = (
         f"{format_bytes(round(row['bytes']['mean']))}: {row['ndcg@20']['mean']:.4f}"
-        for row in (beauty["ease-nearest"], beauty["lae"])
+        for row in (beauty["neighbours"], beauty["lae"])
     )
     assert f"Amazon Beauty, {few} | `lae`, {coded} |" in page
     full, int8 = (

@@ -1,10 +1,10 @@
-"""EASE: its closed form, the smaller of two Gram matrices, and bundles of its nearest neighbours."""
+"""EASE: its closed form, the smaller of two Gram matrices; and bundles of nearest neighbours."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bench.experiments.item_item import full_row, nearest, nearest_row, precision_of, weights_of
+from bench.experiments.item_item import full_row, nearest_row, precision_of, weights_of
 from edgerec.data import Interactions, split, synthetic
 
 
@@ -18,13 +18,6 @@ def test_weights_are_the_ridge_regression_without_an_items_own_column() -> None:
             exact = np.linalg.solve(rest.T @ rest + 10 * np.eye(n_items - 1), rest.T @ matrix[:, item])
             assert np.allclose(found[others, item], exact, atol=1e-5)
             assert found[item, item] == 0
-
-
-def test_neighbours_are_those_with_the_largest_weights_above_0() -> None:
-    precision = np.array([[1, -0.5, 0.1], [-0.5, 4, -0.2], [0.1, -0.2, 1]], np.float32)
-    found, weights = nearest(precision, 2)
-    assert [set(row) for row in found.tolist()] == [{1, -1}, {0, 2}, {1, -1}]
-    assert np.allclose(sorted(weights[found >= 0]), [0.1, 0.1, 0.25, 0.25])
 
 
 def test_two_groups_of_items_are_recommended_to_their_users() -> None:

@@ -183,11 +183,18 @@ def test_budgets_that_cannot_be_kept_are_refused_before_training(interactions: I
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backbone", "split"), [("ials", "random:80/20"), ("svd", "random:50/25/25")])
+@pytest.mark.parametrize(
+    ("backbone", "split", "settings"),
+    [
+        ("ials", "random:80/20", {"alpha": 1.0}),
+        ("svd", "random:50/25/25", {"a": 0.4, "b": 0.4, "c": 0.0, "steps": 8}),
+    ],
+)
 def test_stopped_at_any_step_it_ends_as_if_it_was_not(
-    backbone: str, split: str, interactions: Interactions, tmp_path: Path
+    backbone: str, split: str, settings: dict[str, float], interactions: Interactions, tmp_path: Path
 ) -> None:
-    request = TrainRequest.make(backbone, budget="50%", split=split, **WANTED)
+    """One setting is open, so that its trials are steps too."""
+    request = TrainRequest.make(backbone, budget="50%", split=split, settings=settings, **WANTED)
     steps: list[Step] = []
     whole = train_request(interactions, request, progress=steps.append)
     assert steps[-1].phase == "prune"

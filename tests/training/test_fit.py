@@ -196,7 +196,7 @@ def child(folder, kill_at=None):
     status = 1
     try:
         train(data, backbone="ials", method="uniform", budget="50%", dimensions=4, settings={"alpha": 1.0, "reg": 5.0},
-              out=folder, resume=True)
+              max_epochs=3, out=folder, resume=True)
         status = 0
     finally:
         os._exit(status)
