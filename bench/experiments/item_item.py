@@ -87,9 +87,9 @@ def nearest_row(parts: Split, limit: int) -> dict[str, Any]:
             return export(source_of(train, found), out, precision="int8", verify=False, **how).nbytes
 
         regression, scores = ItemRegression(parts.train), []
-        counts = range(MOST_NEIGHBOURS, 1, -1)
-        fits = (one for one in counts if bundle(parts.train, regression.neighbours(one, REGS[0])) <= limit)
-        count = next(fits, 1)
+        count = 1
+        while count < MOST_NEIGHBOURS and bundle(parts.train, regression.neighbours(count + 1, REGS[0])) <= limit:
+            count += 1
         for reg in REGS:
             bundle(parts.train, regression.neighbours(count, reg))
             scores.append(_bundle_metrics(out, parts.train, parts.validation)["ndcg@20"])

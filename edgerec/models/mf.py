@@ -139,7 +139,7 @@ class MFTrainer:
         self._masks = (self._mask(sizes.users, sizes.d), self._mask(of_items, sizes.d))
         self._users = self._table(train.all_users, train.own_users, sizes.d, self._masks[0])
         self._items = self._table(train.n_items, train.own_items, sizes.d, self._masks[1])
-        self._adam = Adam(self._trained())
+        self._adam = Adam({"users": self._users, "items": self._items})
         self._epochs = 0
 
     def epoch(self) -> dict[str, float]:
@@ -224,10 +224,6 @@ class MFTrainer:
         self._epochs = int(state["epochs"])
         own = {"users": self._train.own_users, "items": self._train.own_items}
         self._adam.restore(table_rows(state, own))
-
-    def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
-        """Return the trained tensors by name; the tables, which masks truncate, come first."""
-        return ("users", self._users), ("items", self._items)
 
 
 class MF(Backbone):

@@ -123,7 +123,7 @@ class NCFTrainer(MFTrainer):
         super().__init__(train, sizes, config, seed, threads, device)
         m = products(train, sizes, config.products)
         self._network = Network.drawn(m, sizes.d, config.hidden, self._generator, self._device)
-        self._adam = Adam((*self._trained(), *self._network.arrays.items()))
+        self._adam = Adam({**self._adam.named, **self._network.arrays})
         self._rate = config.rate
 
     def epoch(self) -> dict[str, float]:

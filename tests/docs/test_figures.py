@@ -266,8 +266,8 @@ def test_the_quality_of_sparse_methods_is_that_of_the_results() -> None:
 def test_what_gradients_of_all_rows_bring_is_that_of_the_results() -> None:
     folder = ROOT / "bench" / "results"
     table, dense = (json.loads((folder / f"sparse-quality{name}.json").read_text()) for name in ("", "-dense-backward"))
-    beside = [row for row in table["rows"] if (row["data"], row["backbone"]) == ("gowalla", "mf")]
-    lines = {line[2]: line[3:] for line in quality_table(beside)[1]}
+    compared_rows = [row for row in table["rows"] if (row["data"], row["backbone"]) == ("gowalla", "mf")]
+    lines = {line[2]: line[3:] for line in quality_table(compared_rows)[1]}
     (line,) = quality_table(dense["rows"])[1]
     assert rows_of("sparse-quality-dense-backward", SPARSE) == [
         *([f"`{name}`", *lines[name]] for name in ("magnitude", "pep", "sparserec")),
