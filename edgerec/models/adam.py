@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgerec.extras import require
@@ -29,7 +29,7 @@ class Adam:
 
     def __init__(
         self,
-        named: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
+        named: Mapping[str, torch.Tensor],
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         decay: float = 0.0,

@@ -155,7 +155,8 @@ class LAETrainer:
         self._weights = torch.tensor(first, dtype=torch.float32).to(on).requires_grad_()
         self._power = torch.tensor(0.5).to(on).requires_grad_()
         self._bias = torch.zeros(sizes.d, device=on).requires_grad_()
-        self._adam = Adam(self._trained(), betas=(0.9, 0.99), fused=on.type != "cpu")
+        trained = {"rows": self._rows, "weights": self._weights, "power": self._power, "bias": self._bias}
+        self._adam = Adam(trained, betas=(0.9, 0.99), fused=on.type != "cpu")
         self._epochs = 0
 
     def _start(
@@ -271,15 +272,6 @@ class LAETrainer:
         self._generator.set_state(torch.from_numpy(state["generator"].copy()))
         self._epochs = int(state["epochs"])
         self._adam.restore(table_rows(state, {"rows": self._train.own_items}))
-
-    def _trained(self) -> tuple[tuple[str, torch.Tensor], ...]:
-        """Return the trained tensors by name, the rows first."""
-        return (
-            ("rows", self._rows),
-            ("weights", self._weights),
-            ("power", self._power),
-            ("bias", self._bias),
-        )
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class _Learner:
             if name in self._adams:
                 state |= self._adams[name].state()
             else:
-                state |= {key: tensor.detach().numpy().copy() for key, tensor in _named(name, network)}
+                state |= {key: tensor.detach().numpy().copy() for key, tensor in _named(name, network).items()}
         return state
 
     def restore(self, state: State) -> None:
@@ -84,7 +84,7 @@ class _Learner:
             if name in self._adams:
                 self._adams[name].restore(state)
             else:
-                for key, tensor in _named(name, network):
+                for key, tensor in _named(name, network).items():
                     tensor.data.copy_(torch.from_numpy(state[key]))
 
 
@@ -356,8 +356,8 @@ class SAC(_Learner):
         return torch.minimum(first, second)
 
 
-def _named(what: str, network: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return [(f"{what}.{number}", tensor) for number, tensor in enumerate(network.parameters())]
+def _named(what: str, network: nn.Module) -> dict[str, torch.Tensor]:
+    return {f"{what}.{number}": tensor for number, tensor in enumerate(network.parameters())}
 
 
 def _adam_step(loss: torch.Tensor, adam: Adam, lr: float, norm: float | None = None) -> None:
