@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -95,14 +95,12 @@ def item_neighbours(
     check_range("reg", reg, 1e-3, 1e9)
     if reg is None:
         parts = split(interactions, "random:80/20")
-        reg = chosen_reg(parts.train_all, parts.test, k, candidates=candidates)
+        reg = _chosen_reg(parts.train_all, parts.test, k, candidates)
     return ItemRegression(interactions, candidates).neighbours(k, reg)
 
 
-def chosen_reg(
-    train: Interactions, held_back: Interactions, k: int, *, candidates: int = CANDIDATES, regs: Sequence[float] = REGS
-) -> float:
-    """Return the regularization whose neighbours have the best NDCG@20 on the held-back interactions."""
+def _chosen_reg(train: Interactions, held_back: Interactions, k: int, candidates: int) -> float:
+    """Return the regularization of `REGS` whose neighbours have the best NDCG@20 on the held-back interactions."""
     regression, matrix, rows = ItemRegression(train, candidates), train.matrix(), tested_rows(held_back, None)
 
     def score(reg: float) -> float:
@@ -113,7 +111,7 @@ def chosen_reg(
 
         return metrics_of_users(rank, held_back, rows, ks=(_K,))[f"ndcg@{_K}"]
 
-    return max(regs, key=score)
+    return max(REGS, key=score)
 
 
 class ItemRegression:

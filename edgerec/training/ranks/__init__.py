@@ -1,1 +1,1 @@
-"""Training in several processes: their ranks (`gloo`), what they send (`traffic`), and their start (`launch`)."""
+"""Training in several processes: their ranks (`gloo`) and their start (`launch`)."""

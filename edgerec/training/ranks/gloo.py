@@ -47,7 +47,7 @@ def joined() -> Iterator[Ranks]:
 class GlooRanks(Ranks):
     """One of the processes that torchrun started.
 
-    Sums and broadcasts are whole numbers of messages of gloo: `edgerec.training.ranks.traffic` says how many bytes.
+    Sums and broadcasts are whole numbers of messages of gloo: tests/training/ranks/traffic.py says how many bytes.
     Every method raises WorkerError if another rank has ended.
     """
 

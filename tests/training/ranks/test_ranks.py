@@ -26,9 +26,9 @@ from edgerec.ranks import ALONE, Ranks, balanced
 from edgerec.request import TrainRequest, check_ranks
 from edgerec.runtime import Recommender
 from edgerec.training import FitOptions, Run
-from edgerec.training.ranks.traffic import ials_bytes, lae_bytes, lightgcn_bytes, mf_bytes, svd_bytes
 from edgerec_export import export, from_run
 from tests.training.ranks import worker
+from tests.training.ranks.traffic import ials_bytes, lae_bytes, lightgcn_bytes, mf_bytes, svd_bytes
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]

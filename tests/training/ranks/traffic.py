@@ -1,7 +1,7 @@
 """The bytes that ranks send, as a model: what all of them together put on the network, without headers.
 
 gloo reduces in a ring, in which each of N ranks sends 2 (N - 1) / N of the array, and broadcasts along a tree of N - 1
-messages. tests/training/ranks compares the model with the counters of a network of the ranks alone.
+messages. test_ranks.py compares the model with the counters of a network of the ranks alone.
 """
 
 from __future__ import annotations
