@@ -45,8 +45,8 @@ def draft_within(source: Source, request: ExportRequest, allocation: Allocation 
         drafts.append(draft)
     smallest = _smallest(drafts)
     # The sizes of items and users add up, so the smallest variants of each make the smallest bundle.
-    others = [Draft(source, request, bundle_request, smallest.variant, variant) for variant in user_variants]
-    smallest = _smallest(others)
+    others = [Draft(source, request, bundle_request, smallest.variant, variant) for variant in user_variants[1:]]
+    smallest = _smallest([smallest, *others])
     if limit is not None and smallest.nbytes() <= limit:
         return smallest
     raise BudgetError(_refusal(smallest, request), smallest.nbytes())
