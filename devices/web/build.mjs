@@ -40,13 +40,21 @@ const fewLimits = {
       return { contents: JSON.stringify({ ...spec, limits: { major, manifest_bytes, head_bytes } }), loader: "json" };
     }),
 };
+/** Rarely used parts are the library's files. */
+const libraryParts = {
+  name: "parts of the library",
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /^\.\/\w+\.ts$/ }, ({ kind, path }) =>
+      kind === "dynamic-import" ? { path: path.replace(/(\w+)\.ts$/, "edgerec-$1.mjs"), external: true } : undefined,
+    ),
+};
 /** The kernel checks manifests: in pages their check here is loaded for `metadata` and patches alone. */
 const byKernel = [replacing("common", "common-lazy"), replacing("json", "json-plain"), fewLimits];
 
 /**
  * Builds the library for browsers and for Node, with onnxruntime and with the kernel, whose WebAssembly is built by
  * build_wasm.py. Rarely used parts are separate files, loaded on demand. All builds share these files, and therefore the
- * shortened property names.
+ * shortened property names, which are returned.
  */
 async function library(outdir) {
   let mangleCache = {};
@@ -60,6 +68,7 @@ async function library(outdir) {
     const options = { ...common, entryPoints, plugins, outdir, splitting: true, chunkNames: "edgerec-[name]" };
     ({ mangleCache } = await build({ ...options, mangleProps: internal, mangleCache }));
   }
+  return mangleCache;
 }
 
 if (process.argv[2] === "--package") {
@@ -71,9 +80,10 @@ if (process.argv[2] === "--package") {
 } else {
   const outdir = process.argv[2] ?? join(here, "../edgerec_devices/web/dist");
   const agent = { page: "bench/worker/page.ts", worker: "bench/worker/worker.ts", node: "bench/node.ts" };
-  await library(outdir);
-  // Worker and Node share the library in a separate file.
-  await build({ ...common, entryPoints: agent, outdir, splitting: true, chunkNames: "agent-[name]" });
+  const mangleCache = await library(outdir);
+  // Worker and Node share one file, agent-chunk.mjs.
+  const sharing = { plugins: [libraryParts], mangleProps: internal, mangleCache };
+  await build({ ...common, ...sharing, entryPoints: agent, outdir, splitting: true, chunkNames: "agent-[name]" });
   const demo = { "demo-page": "demo/page.ts", "demo-worker": "demo/worker.ts", "demo-sw": "demo/sw.ts" };
   await build({ ...common, entryPoints: demo, outdir, plugins: byKernel });
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from edgerec_devices import open_device
 from edgerec_devices.web import files as web_files
 from edgerec_devices.web.files import Package, packages, runtime_folder, set_up
 from edgerec_devices.web.node import Node
+from edgerec_export import export
+from tests.conftest import random_source
 from tests.devices.conftest import write_script
 from tests.devices.exchanges import CheckedNode
 from tests.devices.web import BUNDLES, QUICK, benched, damaged, large_bundle, need, questions
@@ -103,6 +106,24 @@ def test_damaged_bundles(node: Node, tmp_path: Path, name: str, change: bytes | 
         path.write_bytes(content.replace(b"edgerec", b"edgeRec", 1) if isinstance(change, str) else change)
     with pytest.raises(BenchError, match=said):
         node.run({**QUICK, "task": "bundle", "bundle": str(bundle)})
+
+
+def test_a_bundle_in_one_file_is_read_by_a_part_of_the_library(node: Node, tmp_path: Path) -> None:
+    source = random_source(200, 120)
+    places = [export(source, tmp_path / name, precision="fp32", verify=False).folder for name in ("b", "b.edgerec")]
+    answers = [
+        one.run({"task": "bundle", "bundle": str(place), "scenarios": ["recommend"], "ask": [3], **QUICK})["rows"]
+        for one in (node, CheckedNode(kernel=True))
+        for place in places
+    ]
+    assert answers == [answers[0]] * 4
+
+
+def test_every_file_that_a_built_file_imports_is_there() -> None:
+    files = sorted(web_files.DIST.glob("*.mjs"))
+    imported = {name for path in files for name in re.findall(r'(?:from|import\()"\./([\w.-]+)"', path.read_text())}
+    assert {"agent-chunk.mjs", "edgerec-packed.mjs", "edgerec-signature.mjs"} <= imported
+    assert imported <= {path.name for path in files}
 
 
 def test_what_it_does_not_do(node: Node) -> None:
