@@ -48,6 +48,15 @@ const libraryParts = {
       kind === "dynamic-import" ? { path: path.replace(/(\w+)\.ts$/, "edgerec-$1.mjs"), external: true } : undefined,
     ),
 };
+/** The demo's page has the library as a file. */
+const libraryFile = {
+  name: "library as a file",
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /\/src\/(kernel-index|session)\.ts$/ }, ({ path }) => {
+      const name = path.endsWith("session.ts") ? "session" : "kernel";
+      return { path: `./edgerec-${name}.mjs`, external: true };
+    }),
+};
 /** The kernel checks manifests: in pages their check here is loaded for `metadata` and patches alone. */
 const byKernel = [replacing("common", "common-lazy"), replacing("json", "json-plain"), fewLimits];
 
@@ -85,7 +94,7 @@ if (process.argv[2] === "--package") {
   const sharing = { plugins: [libraryParts], mangleProps: internal, mangleCache };
   await build({ ...common, ...sharing, entryPoints: agent, outdir, splitting: true, chunkNames: "agent-[name]" });
   const demo = { "demo-page": "demo/page.ts", "demo-worker": "demo/worker.ts", "demo-sw": "demo/sw.ts" };
-  await build({ ...common, entryPoints: demo, outdir, plugins: byKernel });
+  await build({ ...common, entryPoints: demo, outdir, plugins: [libraryFile] });
 
   // `edgerec devices setup` downloads the versions of the lock file.
   const { packages } = JSON.parse(await readFile(join(here, "package-lock.json"), "utf8"));

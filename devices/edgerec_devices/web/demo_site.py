@@ -20,10 +20,12 @@ from edgerec_devices.web.static_site import Files, write_site
 
 PAGE = files.WEB / "demo"
 """Files written by hand; the programs are built into `files.DIST`."""
+LIBRARY = ("edgerec-kernel.mjs", "edgerec-session.mjs", "edgerec-kernel.wasm")
+"""The part of the library that the worker uses: it opens no bundle in one file, and checks no signature."""
 PROGRAMS = {
     "page.mjs": "demo-page.mjs",
     "worker.mjs": "demo-worker.mjs",
-    "edgerec-kernel.wasm": "edgerec-kernel.wasm",
+    **{name: name for name in LIBRARY},
 }
 LIST = "bundle/list.json"
 """The folders of the bundles, the smallest bundle first."""
