@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from edgerec.data.columns import named
@@ -75,16 +75,18 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             yield from _nodes(value)
 
 
-def typed(connection: Connection, table: str, columns: Sequence[str]) -> dict[str, str]:
+def typed(connection: Connection, table: str, columns: Sequence[str], ids: Collection[str]) -> dict[str, str]:
     """Return SQL of text columns as what all of their values are: whole numbers, numbers, times, truth values or text.
 
     Args:
         table: a table whose columns are text.
         columns: names of the columns.
+        ids: the ones of ids, which are whole numbers or text.
     """
     kinds = {
         "BIGINT": f"regexp_full_match(value, {literal(WHOLE)}) AND TRY_CAST(value AS BIGINT) IS NOT NULL",
-        "DOUBLE": f"regexp_full_match(value, {literal(NUMBER)})",
+        # A code such as 007 is no number.
+        "DOUBLE": f"regexp_full_match(value, {literal(NUMBER)}) AND NOT regexp_full_match(value, '0[0-9].*')",
         "TIMESTAMPTZ": f"regexp_full_match(value, {literal(DATE)}) AND TRY_CAST(value AS TIMESTAMPTZ) IS NOT NULL",
         "BOOLEAN": "lower(value) IN ('true', 'false')",
     }
@@ -94,6 +96,7 @@ def typed(connection: Connection, table: str, columns: Sequence[str]) -> dict[st
         value = f"NULLIF({quoted(column)}, '')"
         answers = connection.execute(f"SELECT {tests} FROM (SELECT {value} AS value FROM {table})").fetchone()
         kind = next((kind for kind, answer in zip(kinds, answers, strict=True) if answer), "VARCHAR")
+        kind = kind if kind == "BIGINT" or column not in ids else "VARCHAR"
         found[column] = f"CAST({value} AS {kind})"
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -179,7 +179,9 @@ def staged_rows(
         filtered = {} if reading.where is None else columns_of(connection, reading.where, names)
         staged = Staged(connection, sources, chosen, list(dict.fromkeys(filtered.values())))
         lock(connection, folder)
-        table = _filtered(connection, staged, reading, filtered)
+        by_source = list(zip(sources, chosen, strict=True))
+        ids = {source.columns[places[role]] for source, places in by_source for role in ("user", "item")}
+        table = _filtered(connection, staged, reading, filtered, ids)
         staged.check(table, ("user", "item", "rating"))
         seconds, form = (None, "") if "time" not in staged.roles else _times(staged, table, reading.tell)
         used = {role: sources[0].columns[chosen[0][role]] for role in staged.roles}
@@ -231,11 +233,13 @@ def _choose(source: Source, given: Mapping[str, str]) -> dict[str, int]:
     return choose(source.columns, given, str(source.path))
 
 
-def _filtered(connection: Connection, staged: Staged, reading: Reading, columns: Mapping[str, str]) -> str:
+def _filtered(
+    connection: Connection, staged: Staged, reading: Reading, columns: Mapping[str, str], ids: Collection[str]
+) -> str:
     """Return the table of the rows that the filters leave. Raises DataError if there are none."""
     table, path = "rows", staged.sources[0].path
     if reading.where is not None:
-        kinds = typed(connection, table, list(columns.values()))
+        kinds = typed(connection, table, list(columns.values()), ids)
         values = {name: kinds[column] for name, column in columns.items()}
         table = select(connection, table, reading.where, values)
     if reading.min_rating is not None:

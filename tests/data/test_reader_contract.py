@@ -163,6 +163,26 @@ def test_every_format_gives_the_same_interactions(form: str, packed: str, tmp_pa
     assert read(path).fingerprint() == expected.fingerprint()
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("ids", "where", "left"),
+    [
+        (["007", "7", "07", "8"], "item = '007'", ["007"]),
+        (["1.50", "1.5", "x", "1e1"], "item = '1.5'", ["1.5"]),
+        (["1.50", "1.5", "3", "10"], "item = '1.5'", ["1.5"]),
+        (["10", "9", "5", "6"], "item > 8", [9, 10]),
+        (["10", "9", "5", "6"], "zip = '01'", [9]),
+        (["10", "9", "5", "6"], "rating >= 4", [5, 6]),
+    ],
+)
+def test_a_condition_compares_ids_and_codes_as_text_and_numbers_as_numbers(
+    form: str, ids: list[str], where: str, left: list[Any], tmp_path: Path
+) -> None:
+    columns = {"user": [5, 6, 7, 8], "item": ids, "rating": [1.0, 2.5, 10.0, 4.0], "zip": ["1", "01", "001", "2"]}
+    FORMATS[form][0](columns, tmp_path / "file")
+    assert read(tmp_path / "file", where=where).item_ids.tolist() == left
+
+
 FAULTS: dict[str, tuple[str, Any, str]] = {
     "no user": ("customer_id", None, "expected a user id, an integer from 0 up or a text, found ''"),
     "an empty user": ("customer_id", "", "expected a user id, an integer from 0 up or a text, found ''"),
