@@ -8,7 +8,7 @@ from typing import Any
 
 from edgerec.data.columns import named
 from edgerec.data.sources import Connection, literal, quoted
-from edgerec.data.staging import DATE, NUMBER, WHOLE
+from edgerec.data.staging import DATE, NUMBER, WHOLE_FLOATS
 from edgerec.errors import DataError, reason_of
 from edgerec.extras import require
 
@@ -84,7 +84,7 @@ def typed(connection: Connection, table: str, columns: Sequence[str], ids: Colle
         ids: the ones of ids, which are whole numbers or text.
     """
     kinds = {
-        "BIGINT": f"regexp_full_match(value, {literal(WHOLE)}) AND TRY_CAST(value AS BIGINT) IS NOT NULL",
+        "BIGINT": f"regexp_full_match(value, {literal(WHOLE_FLOATS)}) AND TRY_CAST(value AS BIGINT) IS NOT NULL",
         # A code such as 007 is no number.
         "DOUBLE": f"regexp_full_match(value, {literal(NUMBER)}) AND NOT regexp_full_match(value, '0[0-9].*')",
         "TIMESTAMPTZ": f"regexp_full_match(value, {literal(DATE)}) AND TRY_CAST(value AS TIMESTAMPTZ) IS NOT NULL",

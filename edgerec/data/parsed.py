@@ -1,4 +1,4 @@
-"""Cache of parsed data sets, by the content of their files: a large set is parsed once."""
+"""Cache of parsed data sets, by the paths and the content of their files: a large set is parsed once."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgerec.data.columns import OPTIONS, choose
+from edgerec.data.columns import NAMES, OPTIONS, choose
 from edgerec.data.filters import columns_of, select, typed
 from edgerec.data.interactions import Interactions
 from edgerec.data.sources import Connection, Source, literal, open_source
@@ -82,7 +82,7 @@ class ReadReport:
         dropped: number of rows that the filters dropped.
         repeats: number of rows that were dropped because a later one has the same user and item.
         times: how timestamps are written: 'ISO dates' or a unit; '' if there are none.
-        used: the column of each role.
+        used: the column of each role, with 'or' between those of several files.
         ignored: the other columns.
     """
 
@@ -184,10 +184,8 @@ def staged_rows(
         table = _filtered(connection, staged, reading, filtered, ids)
         staged.check(table, ("user", "item", "rating"))
         seconds, form = (None, "") if "time" not in staged.roles else _times(staged, table, reading.tell)
-        used = {role: sources[0].columns[chosen[0][role]] for role in staged.roles}
-        spent = {*used.values(), *filtered.values()}
+        used, ignored = _columns_used(by_source, staged.roles, filtered.values(), reading.tell)
         dropped = staged.n - staged.one(f"SELECT count(*) FROM {table}")
-        ignored = [column for column in names if column not in spent]
         report = ReadReport(staged.n, dropped, 0, form, used, ignored)
         yield StagedRows(connection, staged, table, seconds, None if parts is None else staged.by_file(parts), report)
 
@@ -233,6 +231,27 @@ def _choose(source: Source, given: Mapping[str, str]) -> dict[str, int]:
     return choose(source.columns, given, str(source.path))
 
 
+def _columns_used(
+    chosen: Sequence[tuple[Source, Mapping[str, int]]],
+    roles: Sequence[str],
+    filtered: Collection[str],
+    tell: Callable[[str], None],
+) -> tuple[dict[str, str], list[str]]:
+    """Return the columns of each role, and the other columns; tell which roles are left out as a file has none."""
+    for role in NAMES:
+        path = next((source.path for source, places in chosen if role not in places), None)
+        if role not in roles and path is not None and any(role in places for _, places in chosen):
+            option = f"; name one with {OPTIONS[role]}" if role in OPTIONS else ""
+            tell(f"{path} has no {role} column, so those of the other files are not read{option}")
+    by_role = {role: [source.columns[places[role]] for source, places in chosen] for role in roles}
+    used = {role: " or ".join(dict.fromkeys(columns)) for role, columns in by_role.items()}
+    ignored: dict[str, None] = {}
+    for source, places in chosen:
+        spent = {*(source.columns[places[role]] for role in roles), *filtered}
+        ignored |= dict.fromkeys(column for column in source.columns if column not in spent)
+    return used, list(ignored)
+
+
 def _filtered(
     connection: Connection, staged: Staged, reading: Reading, columns: Mapping[str, str], ids: Collection[str]
 ) -> str:
@@ -265,9 +284,13 @@ def _times(staged: Staged, table: str, tell: Callable[[str], None]) -> tuple[str
     dates, seconds = False, _WHOLE_SECONDS
     if not staged.one(f'SELECT bool_and({_WHOLE_SECONDS}::VARCHAR IS NOT DISTINCT FROM "$time") FROM {table}'):
         match = 'count(*) FILTER (regexp_full_match("$time", {}))'
-        dates = staged.one(f"SELECT {match.format(literal(DATE))} > {match.format(literal(NUMBER))} FROM {table}")
+        ((n_dates, n_numbers),) = staged.rows(
+            f"SELECT {match.format(literal(DATE))}, {match.format(literal(NUMBER))} FROM {table}"
+        )
+        dates = n_dates > n_numbers
         seconds = _DATE_SECONDS if dates else _NUMBER_SECONDS
-        expected = "an ISO date, as most others are," if dates else "seconds since 1970, or an ISO date,"
+        expected = "an ISO date" if dates else "seconds since 1970" if n_dates else "seconds since 1970, or an ISO date"
+        expected += ", as most others are," if n_dates else ","
         staged.refuse(
             table,
             {"time": f"{seconds} IS NULL"},

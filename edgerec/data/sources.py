@@ -129,7 +129,8 @@ def _parquet(connection: Connection, path: Path) -> Source:
         raise damaged(path, error) from error
     columns = [name for name, *_ in found]
     # A double that is a whole number is written without a fraction, as pandas stores ids with missing values.
-    values = [_number_text(quoted(name)) if kind in ("DOUBLE", "FLOAT") else quoted(name) for name, kind, *_ in found]
+    fractional = ("DOUBLE", "FLOAT", "DECIMAL")
+    values = [_number_text(quoted(name)) if kind.startswith(fractional) else quoted(name) for name, kind, *_ in found]
     return Source(path, columns, relation, [f"CAST({value} AS VARCHAR)" for value in values], unit="row")
 
 

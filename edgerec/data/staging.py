@@ -20,10 +20,10 @@ from edgerec.errors import DataError
 from edgerec.extras import require
 from edgerec.tables.texts import text_array
 
-WHOLE = r"0|-?[1-9][0-9]*"
+WHOLE_FLOATS = r"(0|-?[1-9][0-9]*)(\.0+)?"
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 DATE = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}([ T].*)?"
-"""Patterns of texts: whole numbers without leading zeros, numbers, ISO dates with or without a time."""
+"""Patterns of texts: whole numbers without leading zeros, as 7 or 7.0, numbers, ISO dates with or without a time."""
 _PLAIN = r"0|[1-9][0-9]*"
 _SPACES = " \t\n\r\f\v\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 _SPACES += "\u2028\u2029\u202f\u205f\u3000"
@@ -131,12 +131,22 @@ class Staged:
             if found == self.n:
                 raise DataError(f"{source.path} holds no interactions, only {source.empty}")
             self.n = found
+        kept = self._values()
         if self.one("SELECT count(*) = max(rowid) + 1 FROM staged"):
-            connection.execute('CREATE VIEW rows AS SELECT rowid AS "$row", * FROM staged')
+            connection.execute(f'CREATE VIEW rows AS SELECT rowid AS "$row", {kept} FROM staged')
         else:  # DuckDB's numbers have gaps after a file was read twice
             connection.execute(
-                'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", * FROM staged; DROP TABLE staged'
+                f'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", {kept} FROM staged; DROP TABLE staged'
             )
+
+    def _values(self) -> str:
+        """Return SQL of the columns, with ids of which all are whole numbers, such as 7.0, without fractions."""
+        whole = []
+        for column in [quoted(f"${role}") for role in ("user", "item") if role in self.roles]:
+            test = f"regexp_full_match(NULLIF({column}, ''), {literal(WHOLE_FLOATS)})"
+            if self.one(f"SELECT bool_or(contains({column}, '.')) AND bool_and({test}) FROM staged"):
+                whole.append(f"regexp_replace({column}, '[.]0+$', '') AS {column}")
+        return f"* REPLACE ({', '.join(whole)})" if whole else "*"
 
     def _read(self, source: Source, places: Sequence[int | None]) -> None:
         for _ in range(ATTEMPTS):
@@ -200,7 +210,7 @@ class Staged:
     def check(self, table: str, roles: Sequence[str]) -> None:
         """Raise DataError for the first row with a value that no id or rating can have."""
         faults = {role: FAULTS[role].format(quoted(f"${role}")) for role in roles if role in self.roles}
-        self.refuse(table, faults, lambda role, found: REASONS[role].format(role=role, found=found))
+        self.refuse(table, faults, lambda role, found: REASONS[role].format(found=found))
 
     def ids(self, table: str, role: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return the sorted ids of a role, int64 if all are plain integers, and the (n,) places of the rows' ids."""
@@ -240,7 +250,8 @@ FAULTS = {
 }
 """Conditions of SQL for values that are refused, by role."""
 REASONS = {
-    **dict.fromkeys(("user", "item"), "expected a {role} id, an integer from 0 up or a text, found {found}"),
+    "user": "expected a user id, an integer from 0 up or a text, found {found}",
+    "item": "expected an item id, an integer from 0 up or a text, found {found}",
     "rating": "expected a finite number as rating, found {found}; --rating-column none reads no ratings",
 }
 

@@ -189,10 +189,12 @@ def as_header(first: FirstLine, given: list[str]) -> bool:
     """Return True if a first line names columns.
 
     It does if no field is a number, if it names at least two known columns (others may have numeric names), or if it
-    names one that the user gave.
+    names one that the user gave; not if it names no known column, and the user gave numbers that are none of its names.
     """
     more = {"item": ("id",), "title": ("name",)}
     known = sum(find(first.fields, (*names, *more.get(role, ()))) is not None for role, names in NAMES.items())
+    if not known and any(name.isdigit() and named(first.fields, name) is None for name in given):
+        return False
     return (
         known >= 2
         or any(not name.isdigit() and named(first.fields, name) is not None for name in given)

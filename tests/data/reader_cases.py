@@ -65,7 +65,9 @@ CASES = {
     "no date of the calendar": Case(times("2017-07-14", "2017-02-30"), line=3, says=("an ISO date", "'2017-02-30'")),
     "a number among dates": Case(times("2017-07-14", "2017-07-15", HOUR), line=4, says=("an ISO date", str(HOUR))),
     "a date among numbers": Case(
-        times(HOUR, HOUR, "2017-07-14"), line=4, says=("seconds", "'2017-07-14'", "--time-column none")
+        times(HOUR, HOUR, "2017-07-14"),
+        line=4,
+        says=("expected seconds since 1970, as most others are, as", "'2017-07-14'", "--time-column none"),
     ),
     "a date of no certain order": Case(times("01/02/2017"), line=2, says=("ISO date", "'01/02/2017'")),
     "fractions of seconds": Case(times(f"{HOUR}.75", "0.5", "-0.5"), [(1, 0, HOUR), (1, 1, 0), (1, 2, -1)]),

@@ -46,7 +46,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"items\.csv, line 3: expected 2 columns separated by ',', found 3"):
         read_titles(path)
     path.write_text("item,title\n1,Soap\n-2,Salt\n")
-    with pytest.raises(DataError, match=r"items\.csv, line 3: expected a item id"):
+    with pytest.raises(DataError, match=r"items\.csv, line 3: expected an item id"):
         read_titles(path)
     path.write_text("item,genre\n1,2\n")
     with pytest.raises(DataError, match="has no title column"):

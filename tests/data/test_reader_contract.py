@@ -183,12 +183,31 @@ def test_a_condition_compares_ids_and_codes_as_text_and_numbers_as_numbers(
     assert read(tmp_path / "file", where=where).item_ids.tolist() == left
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([1.0, 2.0, 10.0, 1.0], [1, 2, 10]),
+        (["1.0", "2", "1.00", "10.0"], [1, 2, 10]),
+        (["1.0", "2.50", "1", "x"], ["1", "1.0", "2.50", "x"]),
+    ],
+)
+def test_ids_that_are_whole_numbers_are_integers(
+    form: str, ids: list[Any], expected: list[Any], tmp_path: Path
+) -> None:
+    FORMATS[form][0]({"user": [5, 6, 7, 8], "item": ids}, tmp_path / "file")
+    assert read(tmp_path / "file").item_ids.tolist() == expected
+    whole = [one for one in expected if one == 2]
+    if whole:
+        assert read(tmp_path / "file", where="item = 2").item_ids.tolist() == whole
+
+
 FAULTS: dict[str, tuple[str, Any, str]] = {
     "no user": ("customer_id", None, "expected a user id, an integer from 0 up or a text, found ''"),
     "an empty user": ("customer_id", "", "expected a user id, an integer from 0 up or a text, found ''"),
     "a missing value": ("customer_id", "NaN", "expected a user id, an integer from 0 up or a text, found 'NaN'"),
-    "no item": ("sku", None, "expected a item id, an integer from 0 up or a text, found ''"),
-    "a negative item": ("sku", -7, "expected a item id, an integer from 0 up or a text, found '-7'"),
+    "no item": ("sku", None, "expected an item id, an integer from 0 up or a text, found ''"),
+    "a negative item": ("sku", -7, "expected an item id, an integer from 0 up or a text, found '-7'"),
     "no rating": ("rating", None, "expected a finite number as rating, found ''"),
     "a rating that is a word": ("rating", "good", "expected a finite number as rating, found 'good'"),
     "no time": ("ts", None, "expected seconds since 1970, or an ISO date, as timestamp, found ''"),
@@ -241,13 +260,13 @@ def test_damage_inside_a_gzip_is_refused(tmp_path: Path) -> None:
 def test_types_of_parquet(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         connection.execute(
-            "COPY (SELECT 'a' AS user, 3.0::DOUBLE AS item, 2.5::DECIMAL(4, 2) AS rating, "
+            "COPY (SELECT 4.00::DECIMAL(9, 2) AS user, 3.0::DOUBLE AS item, 2.5::DECIMAL(4, 2) AS rating, "
             "TIMESTAMPTZ '2020-01-01 00:00:01+00' AS timestamp UNION ALL "
-            "SELECT 'b', 4.0, 1, TIMESTAMPTZ '1970-01-01 01:01:00+01') "
+            "SELECT 5, 4.0, 1, TIMESTAMPTZ '1970-01-01 01:01:00+01') "
             f"TO '{tmp_path / 'd.csv'}' (FORMAT parquet)"
         )
         connection.execute(f"COPY (SELECT 1 AS user, 2 AS item LIMIT 0) TO '{tmp_path / 'empty'}' (FORMAT parquet)")
-    assert rows(read(tmp_path / "d.csv")) == [("a", 3, 2.5, 1577836801), ("b", 4, 1.0, 60)]
+    assert rows(read(tmp_path / "d.csv")) == [(4, 3, 2.5, 1577836801), (5, 4, 1.0, 60)]
     with pytest.raises(DataError, match="holds no interactions, only a header"):
         read(tmp_path / "empty")
 

@@ -59,6 +59,15 @@ def test_columns_may_be_named(shop: Path, tmp_path: Path) -> None:
         read(shop, columns={"user": "sku"})
     (tmp_path / "plain.tsv").write_text("x\t5\t7\t1\ty\nx\t6\t7\t2\ty\n")
     assert pairs(read(tmp_path / "plain.tsv", columns={"user": "3", "item": "2"})) == [(7, 5), (7, 6)]
+    (tmp_path / "texts.csv").write_text("u1,a\nu2,b\n")
+    assert pairs(read(tmp_path / "texts.csv", columns={"user": "1", "item": "2"})) == [("u1", "a"), ("u2", "b")]
+    with pytest.raises(DataError, match="or their numbers, from 1, if the first line is no header"):
+        read(tmp_path / "texts.csv")
+    (tmp_path / "numbers.csv").write_text("1,2\nx,a\n")
+    assert pairs(read(tmp_path / "numbers.csv", columns={"user": "2", "item": "1"})) == [("2", "1"), ("a", "x")]
+    (tmp_path / "named.csv").write_text("customer,thing\nx,a\n")
+    with pytest.raises(DataError, match=r"the columns customer, thing; none of them is '2' \(--item-column\)"):
+        read(tmp_path / "named.csv", columns={"item": "2"})
     (tmp_path / "three.tsv").write_text("1\t5\t7\n")
     assert pairs(read(tmp_path / "three.tsv", columns={"item": "3", "rating": "none"})) == [(1, 7)]
 
@@ -145,7 +154,7 @@ def test_rows_that_are_filtered_out_may_be_malformed(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"user": 1, "item": 2, "kind": "buy"}, {"user": 1, "item": None, "kind": "login"}]
     path.write_text("\n".join(map(json.dumps, rows)))
     assert pairs(read(path, where="kind = 'buy'")) == [(1, 2)]
-    with pytest.raises(DataError, match="line 2: expected a item id"):
+    with pytest.raises(DataError, match="line 2: expected an item id"):
         read(path)
 
 
@@ -183,6 +192,18 @@ def test_several_files_of_several_formats(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"item": 6, "user": "x"}\n{"item": 6, "user": ""}\n')
     with pytest.raises(DataError, match=r"b\.jsonl, line 2: expected a user id"):
         load_data(str(tmp_path / "*.*"))
+
+
+def test_the_report_of_several_files_says_what_was_left_out_and_why(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,ts,title\n1,5,1700000000,Soap\n")
+    (tmp_path / "b.csv").write_text("product,buyer,price\n5,2,9\n")
+    told: list[str] = []
+    found, report = load_reported(f"{tmp_path / 'a.csv'},{tmp_path / 'b.csv'}", Reading(tell=told.append))
+    assert (pairs(found), found.timestamps, found.titles) == ([(1, 5), (2, 5)], None, None)
+    assert report.used == {"user": "user or buyer", "item": "item or product"}
+    assert report.ignored == ["ts", "title", "price"]
+    left_out = f"{tmp_path / 'b.csv'} has no {{}} column, so those of the other files are not read"
+    assert told == [left_out.format("time") + "; name one with --time-column", left_out.format("title")]
 
 
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
