@@ -101,6 +101,7 @@ def show(data: str, as_json: bool, **options: Any) -> None:
         "rows read": report.rows,
         "rows dropped by filters": report.dropped,
         "repeats dropped": report.repeats,
+        "dropped by --min-user, --min-item": report.rows - report.dropped - report.repeats - len(interactions),
         "columns": report.used,
         "columns ignored": report.ignored,
         "users": interactions.n_users,

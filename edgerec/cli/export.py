@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from edgerec.outputs import Output, always, check_outputs
 from edgerec.runtime import Recommender
 from edgerec.runtime.manifest import section_name
 from edgerec.runtime.stored import SUFFIX, one_file_output
+from edgerec.tables.texts import text_array
 from edgerec.training import Run
 
 METRIC = "ndcg@20"
@@ -83,7 +85,9 @@ LAYOUT = "Layout options"
     "--precision auto it rules out what is small but slow.",
 )
 @option(
-    "--titles", is_flag=True, help="Include item titles: those of RUN's data, or with --items of --item-attributes."
+    "--titles",
+    is_flag=True,
+    help="Include item titles: those of --item-attributes, or without it of RUN's data.",
 )
 @option(
     "--no-users",
@@ -207,6 +211,9 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     _check_outputs(run, out, options, overwrite=overwrite)
     trained = None if run is None else Run.load(run)
     source = _own_source(exporter, options) if trained is None else exporter.from_run(trained)
+    if options["titles"] and options["item_attributes"] is not None:
+        titles = read_item_titles(options["item_attributes"], source.item_ids.tolist(), options["encoding"])
+        source = replace(source, titles=text_array(titles))
     interactions = None if options["data"] is None else load(options["data"], options)
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before an existing bundle is replaced
@@ -231,10 +238,12 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
     """Raise RequestError, before anything is read."""
     if (run is None) == (options["items"] is None):
         raise RequestError("expected either a RUN or --items, a table of your own; give one of them")
-    of_titles = ("item_attributes", "encoding") if run is None else ()
+    of_titles = ("item_attributes", "encoding") if run is None or options["item_attributes"] is not None else ()
     check_data_given(options["data"], {**options, **dict.fromkeys(of_titles)})
     if options["ids"] == NO_IDS and options["id_map"] is None:
         raise RequestError("--ids none needs --id-map FILE, the only record of which item a row is; give it too")
+    if options["item_attributes"] is not None and not options["titles"]:
+        raise RequestError("--titles includes the titles of --item-attributes FILE; give both, or leave both out")
     if run is not None:
         own = {"--users": options["users_file"], "--ids": _id_file(options), "--user-ids": options["user_ids"]}
         own["--item-counts"] = options["item_counts"]
@@ -247,10 +256,8 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
         raise RequestError("--user-ids needs --users, whose rows they name; give it too")
     if options["data"] is not None:
         raise RequestError("--data can be given with a RUN only, whose training data they are; leave it out")
-    if options["titles"] != (options["item_attributes"] is not None):
-        raise RequestError(
-            "with --items, --titles includes the titles of --item-attributes FILE; give both, or leave both out"
-        )
+    if options["titles"] and options["item_attributes"] is None:
+        raise RequestError("with --items, --titles takes the titles of --item-attributes FILE; give it too")
 
 
 def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, overwrite: bool) -> None:
@@ -272,16 +279,13 @@ def _id_file(options: dict[str, Any]) -> Path | None:
 def _own_source(exporter: Any, options: dict[str, Any]) -> Any:
     """Return the source of the user's own tables.
 
-    Raises RequestError, StorageError, TableError, ExportError, and DataError for titles.
+    Raises RequestError, StorageError, TableError, ExportError.
     """
-    items, item_ids, titles = read_array(options["items"]), read_ids(_id_file(options)), None
+    items, item_ids = read_array(options["items"]), read_ids(_id_file(options))
     others = ("users_file", "item_counts")
     users, counts = (None if options[name] is None else read_array(options[name]) for name in others)
-    if options["titles"]:
-        ids = range(len(items)) if item_ids is None else item_ids.tolist()
-        titles = read_item_titles(options["item_attributes"], ids, options["encoding"])
     user_ids = read_ids(options["user_ids"])
-    return exporter.from_arrays(items, users, item_ids=item_ids, user_ids=user_ids, item_counts=counts, titles=titles)
+    return exporter.from_arrays(items, users, item_ids=item_ids, user_ids=user_ids, item_counts=counts)
 
 
 def _keywords(trained: Run | None, options: dict[str, Any]) -> dict[str, Any]:

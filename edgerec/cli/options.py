@@ -231,7 +231,8 @@ def load_reported(data: str, options: Mapping[str, Any]) -> tuple[Interactions, 
         raise type(error)(f"{error}{suggestion(data, named_sets())}") from error
     min_user, min_item = options.get("min_user", 1), options.get("min_item", 1)
     if min_user > 1 or min_item > 1:
-        interactions = interactions.filter(min_user=min_user, min_item=min_item)
+        before, interactions = len(interactions), interactions.filter(min_user=min_user, min_item=min_item)
+        tell(f"--min-user and --min-item drop {before - len(interactions):,} of {before:,} interactions")
     return interactions, report
 
 

@@ -1,4 +1,4 @@
-"""Readers of a user's own tables and ids, for `edgerec export --items`."""
+"""Readers of a user's own tables, ids and titles, for `edgerec export`."""
 
 from __future__ import annotations
 
@@ -54,5 +54,8 @@ def read_item_titles(path: Path, ids: Iterable[int | str], encoding: str | None)
     known = {str(item): title for item, title in read_titles(path, Reading(encoding)).items()}
     titles = [known.get(str(item), "") for item in ids]
     if not any(titles):
-        raise RequestError(f"{path} has titles of none of the items; give a table with the ids of --ids")
+        raise RequestError(
+            f"{path} has titles of none of the items: its ids are such as {next(iter(known), '')!r}; give a table with "
+            "the ids of the run or of --ids"
+        )
     return titles

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from edgerec.data.columns import NAMES, find
 from edgerec.data.interactions import Interactions
 from edgerec.data.readers import Reading
-from edgerec.data.sources import Source, literal, open_source
+from edgerec.data.sources import Connection, Source, literal, open_source
 from edgerec.data.staging import Staged, lock, session
 from edgerec.errors import DataError
 from edgerec.tables.texts import is_text
@@ -44,32 +45,50 @@ def read_titles(path: str | Path, reading: Reading | None = None) -> Texts:
 
 def read_attributes(path: str | Path, reading: Reading | None = None) -> dict[str, Texts]:
     """Read the titles and the categories of items, as far as a file has them. Raises as `read_titles` does."""
-    reading = reading or Reading()
-    with session() as (connection, scratch):
-        source = open_source(connection, Path(path), scratch, reading.encoding, reading.tell, [], attributes=True)
-        staged = Staged(connection, [source], [_choose(source)])
-        lock(connection)
-        staged.check("rows", ("item",))
+    with _staged(Path(path), reading or Reading()) as (_, staged):
         numbers = staged.ids("rows", "item")[0].dtype.kind == "i"
         return {role: staged.texts("rows", role, numbers=numbers) for role in staged.roles if role != "item"}
 
 
-def copy_attributes(path: Path, reading: Reading, target: Path, folder: Path, memory: int) -> None:
+def copy_attributes(
+    path: Path, reading: Reading, target: Path, folder: Path, memory: int, items: str | None = None
+) -> None:
     """Copy the texts of items to a Parquet file with the columns item, title and category, as far as a file has them.
 
     Args:
         target: a file inside `folder`.
         folder, memory: as in `session`.
+        items: SQL of the ids of the data's items, of which the file must have one; None if it need not.
 
     Raises as `read_titles` does.
     """
+    with _staged(path, reading, folder, memory) as (connection, staged):
+        if items is not None and not staged.one(f'SELECT count(*) > 0 FROM rows WHERE "$item" IN ({items})'):
+            raise _no_match(path, staged.one('SELECT "$item" FROM rows LIMIT 1'), staged.one(f"{items} LIMIT 1"))
+        query = staged.text_query("rows", [role for role in staged.roles if role != "item"])
+        connection.execute(f"COPY ({query}) TO {literal(target)} (FORMAT parquet)")
+
+
+@contextmanager
+def _staged(
+    path: Path, reading: Reading, folder: Path | None = None, memory: int | None = None
+) -> Iterator[tuple[Connection, Staged]]:
+    """Stage a file of items; tell how many of its rows have no text, and how many items have several."""
     with session(folder, memory) as (connection, scratch):
         source = open_source(connection, path, scratch, reading.encoding, reading.tell, [], attributes=True)
         staged = Staged(connection, [source], [_choose(source)])
         lock(connection, folder)
         staged.check("rows", ("item",))
-        query = staged.text_query("rows", [role for role in staged.roles if role != "item"])
-        connection.execute(f"COPY ({query}) TO {literal(target)} (FORMAT parquet)")
+        texts = [f"NULLIF(\"${role}\", '')" for role in staged.roles if role != "item"]
+        if bare := staged.one(f"SELECT count(*) FROM rows WHERE coalesce({', '.join(texts)}) IS NULL"):
+            reading.tell(f"{path}: {bare:,} of the {staged.n:,} rows have an item and no title or category")
+        several = " OR ".join(f"min({text}) < max({text})" for text in texts)
+        found = staged.rows(
+            f'SELECT count(*), min(item) FROM (SELECT "$item" AS item FROM rows GROUP BY item HAVING {several})'
+        )
+        if (count := found[0][0]) > 0:
+            reading.tell(f"{path}: {count:,} items, such as {found[0][1]!r}, have several texts; the last is used")
+        yield connection, staged
 
 
 def has_attributes(path: Path, reading: Reading) -> bool:
@@ -78,6 +97,30 @@ def has_attributes(path: Path, reading: Reading) -> bool:
         quiet = replace(reading, tell=lambda line: None)
         source = open_source(connection, path, scratch, quiet.encoding, quiet.tell, [], attributes=True)
     return source.headerless or any(find(source.columns, _COLUMNS[role]) is not None for role in ("title", "category"))
+
+
+def with_attributes_of(interactions: Interactions, path: str | Path, reading: Reading) -> Interactions:
+    """Add titles and categories of a file that the user gave; tell how many items it has texts of.
+
+    Raises as `read_titles` does, and DataError if these are none.
+    """
+    attributes = read_attributes(path, reading)
+    known = {str(item) for texts in attributes.values() for item in texts}
+    items = set(map(str, interactions.item_ids.tolist()))
+    if not known & items:
+        raise _no_match(path, min(known, default=""), interactions.item_ids[0])
+    reading.tell(
+        f"{path}: texts of {len(known & items):,} of the {len(items):,} items; {len(known - items):,} other ids of the "
+        "file are none of the data's"
+    )
+    return with_attributes(interactions, attributes)
+
+
+def _no_match(path: str | Path, found: str, expected: object) -> DataError:
+    return DataError(
+        f"{path} has titles or categories of none of the items: its ids are such as {found!r}, and those of the data "
+        f"such as {str(expected)!r}; give a table with the ids of the data"
+    )
 
 
 def with_attributes(interactions: Interactions, attributes: Mapping[str, Texts]) -> Interactions:

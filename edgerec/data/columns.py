@@ -97,8 +97,8 @@ def choose(columns: Sequence[str], given: Mapping[str, str | None], where: str) 
     if missing:
         raise DataError(
             f"{where} has the columns {', '.join(columns)}; which of them is the {' and the '.join(missing)} cannot be "
-            f"recognized by name: give {' and '.join(f'{OPTIONS[role]} NAME' for role in missing)}, or their numbers, "
-            "from 1, if the first line is no header (there are also "
+            f"recognized by name: give {' and '.join(f'{OPTIONS[role]} NAME' for role in missing)}, or "
+            "numbers from 1 if the first line is no header (there are also "
             f"{', '.join(option for role, option in OPTIONS.items() if role not in missing)})"
         )
     if chosen["user"] == chosen["item"]:

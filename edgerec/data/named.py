@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from edgerec.data.attributes import read_attributes, with_attributes
+from edgerec.data.attributes import with_attributes_of
 from edgerec.data.built import is_built, open_built
 from edgerec.data.catalogue import NamedSet, named_sets
 from edgerec.data.download import Progress, download
@@ -102,7 +102,7 @@ def load_reported(
         else:
             interactions, report = read_cached(files, reading, name=name_of(files))
     if attributes is not None:
-        interactions = with_attributes(interactions, read_attributes(attributes, replace(reading, columns={})))
+        interactions = with_attributes_of(interactions, attributes, replace(reading, columns={}))
     return interactions, report
 
 

@@ -120,9 +120,10 @@ class Stages:
             _copy_texts(rows.connection, rows.table, texts, out / "texts.parquet")
             report = rows.report
         if self._items is not None:
-            copy_attributes(
-                self._items, replace(reading, columns={}), out / "attributes.parquet", self._work, self._memory
-            )
+            # A published folder's own table may be of other items.
+            items = f"SELECT item FROM {_relation(out / 'rows.parquet')}" if self._options.attributes else None
+            target = out / "attributes.parquet"
+            copy_attributes(self._items, replace(reading, columns={}), target, self._work, self._memory, items)
         write_json(out / "report.json", asdict(report))
 
     def _pair(self, out: Path) -> None:

@@ -131,12 +131,13 @@ class Staged:
             if found == self.n:
                 raise DataError(f"{source.path} holds no interactions, only {source.empty}")
             self.n = found
-        kept = self._values()
+        selected = self._values()
         if self.one("SELECT count(*) = max(rowid) + 1 FROM staged"):
-            connection.execute(f'CREATE VIEW rows AS SELECT rowid AS "$row", {kept} FROM staged')
+            connection.execute(f'CREATE VIEW rows AS SELECT rowid AS "$row", {selected} FROM staged')
         else:  # DuckDB's numbers have gaps after a file was read twice
             connection.execute(
-                f'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", {kept} FROM staged; DROP TABLE staged'
+                f'CREATE TABLE rows AS SELECT row_number() OVER () - 1 AS "$row", {selected} FROM staged; '
+                "DROP TABLE staged"
             )
 
     def _values(self) -> str:

@@ -41,6 +41,23 @@ def test_recommendations_have_titles_and_leave_out_what_was_seen(place: Path, co
     assert [a["item"] for a in excluded][:9] == [a["item"] for a in answers][1:]
 
 
+def test_a_run_is_exported_with_titles_of_a_table_of_items(
+    place: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
+    items, out = tmp_path / "items.csv", tmp_path / "named"
+    items.write_text("item,title\n" + "".join(f"{item},Thing {item}\n" for item in range(200)))
+    words = ("export", "ials", "--out", out, "--no-verify", "--item-attributes", items)
+    refused = command_line(*words, cwd=place)
+    assert "--titles includes the titles of --item-attributes FILE; give both" in refused.stderr
+    done = command_line(*words, "--titles", cwd=place)
+    assert done.returncode == 0, done.stderr
+    answers = json_of(command_line("recommend", out, "--user", "5", "--json", cwd=place))
+    assert all(one["title"] == f"Thing {one['item']}" for one in answers)  # type: ignore[index, union-attr]
+    items.write_text("item,title\nx7,Soap\n")
+    none = command_line(*words, "--titles", "--overwrite", cwd=place)
+    assert "has titles of none of the items: its ids are such as 'x7'" in none.stderr
+
+
 def test_a_bundle_without_users_takes_a_history(place: Path, command_line: CommandLine) -> None:
     given = json_of(command_line("recommend", "svd.bundle", "--history", "3,9,27", "--json", cwd=place))
     assert isinstance(given, list)
@@ -177,6 +194,11 @@ def test_data_is_listed_and_shown(command_line: CommandLine, tmp_path: Path) -> 
     shown = json_of(command_line("data", "show", tmp_path / "mine.csv", "--json"))
     assert isinstance(shown, dict)
     assert (shown["users"], shown["items"], shown["interactions"]) == (7, 5, 35)
+    with (tmp_path / "mine.csv").open("a") as stream:
+        stream.write("rare,i0\n")
+    cored = command_line("data", "show", tmp_path / "mine.csv", "--min-user", "2", "--json")
+    assert "--min-user and --min-item drop 1 of 36 interactions" in cored.stderr
+    assert json.loads(cored.stdout)["dropped by --min-user, --min-item"] == 1
 
 
 SHOP = """customer_id,thing,ts,price,title
@@ -191,7 +213,10 @@ def test_a_shop_needs_no_option_but_for_what_cannot_be_guessed(command_line: Com
     refused = command_line("data", "show", "shop.csv", cwd=tmp_path)
     assert refused.returncode == 2
     assert "has the columns customer_id, thing, ts, price, title; which of them is the item" in refused.stderr
-    assert "give --item-column NAME (there are also --user-column" in refused.stderr
+    assert (
+        "give --item-column NAME, or numbers from 1 if the first line is no header (there are also --user-"
+        in refused.stderr
+    )
     words = ("data", "show", "shop.csv", "--item-column", "thing")
     shown = command_line(*words, cwd=tmp_path)
     for line in (

@@ -98,7 +98,7 @@ WRITES = {
         {"out": "folder", "id_map": "file"},
     ),
     "export RUN": Writes(
-        "export {run} --data {data} --item-attributes {item_attributes} --out {out} --id-map {id_map}",
+        "export {run} --data {data} --titles --item-attributes {item_attributes} --out {out} --id-map {id_map}",
         {"run": "folder", "data": "file", "item_attributes": "file"},
         {"out": "folder", "id_map": "file"},
     ),

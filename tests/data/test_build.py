@@ -111,6 +111,9 @@ def test_whole_ids_are_numbers_and_attributes_replace_titles(tmp_path: Path) -> 
     assert built.categories is not None
     assert built.categories.tolist() == ["odd", ""]
     assert built.timestamps is None
+    (tmp_path / "items.csv").write_text("item,title\nx9,nine\n")
+    with pytest.raises(DataError, match=r"titles or categories of none .* such as 'x9', and those of the data .*'10'"):
+        build_data([str(tmp_path / "u.csv")], tmp_path / "e", options(attributes=tmp_path / "items.csv"))
 
 
 def test_a_published_split_is_stored(tmp_path: Path) -> None:

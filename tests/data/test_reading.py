@@ -61,7 +61,7 @@ def test_columns_may_be_named(shop: Path, tmp_path: Path) -> None:
     assert pairs(read(tmp_path / "plain.tsv", columns={"user": "3", "item": "2"})) == [(7, 5), (7, 6)]
     (tmp_path / "texts.csv").write_text("u1,a\nu2,b\n")
     assert pairs(read(tmp_path / "texts.csv", columns={"user": "1", "item": "2"})) == [("u1", "a"), ("u2", "b")]
-    with pytest.raises(DataError, match="or their numbers, from 1, if the first line is no header"):
+    with pytest.raises(DataError, match="or numbers from 1 if the first line is no header"):
         read(tmp_path / "texts.csv")
     (tmp_path / "numbers.csv").write_text("1,2\nx,a\n")
     assert pairs(read(tmp_path / "numbers.csv", columns={"user": "2", "item": "1"})) == [("2", "1"), ("a", "x")]
@@ -236,6 +236,22 @@ def test_attributes_of_another_file_take_precedence(shop: Path, tmp_path: Path) 
     less = found.filter(min_item=2)
     assert less.categories is not None
     assert less.categories.tolist() == ['["a","b"]']
+
+
+def test_what_a_file_of_attributes_holds_is_said_and_other_items_are_refused(shop: Path, tmp_path: Path) -> None:
+    items, told = tmp_path / "items.csv", list[str]()
+    items.write_text("id,name\n1,Soap\n1,Soaps\n2,Salt\n2,Salt\n3\n9,Nine\n")
+    found, _ = load_reported(str(shop), Reading(tell=told.append), attributes=items)
+    assert found.titles is not None
+    assert found.titles.tolist() == ["Soaps", "Salt", ""]
+    assert told[1:] == [
+        f"{items}: 1 of the 6 rows have an item and no title or category",
+        f"{items}: 1 items, such as '1', have several texts; the last is used",
+        f"{items}: texts of 2 of the 3 items; 1 other ids of the file are none of the data's",
+    ]
+    items.write_text("id,name\n001,Soap\n")
+    with pytest.raises(DataError, match=r"titles or categories of none .* such as '001', and those of the data .*'1'"):
+        load_data(shop, attributes=items)
 
 
 def test_the_report_says_what_was_read(shop: Path) -> None:

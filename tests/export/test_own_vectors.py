@@ -124,6 +124,7 @@ def test_on_the_command_line(
     assert [item for item, _ in answers(f"similar b p1 -k 9 --exclude {best[0]} --allow {','.join(best)}")] == best[1:]
     for wrong in (
         "recommend b --history p3,x",
+        "export no-run --out c --item-attributes items.csv",
         "recommend b --popular --user 1",
         "similar b p1 --exclude x",
         "recommend b",
