@@ -55,7 +55,7 @@ def build_data(
     if named := next((one for one in sources if one in named_sets() or one.partition(":")[0] == "synthetic"), None):
         raise DataError(f"{named} needs no build: commands take it by its name; give files or a folder ('./{named}')")
     found = [file for source in sources for file in find_files(source)]
-    files, items = _files(found)
+    files, items = _files(found, options.reading)
     plan = {"format": _PLAN_FORMAT, "version": VERSION, "files": _identities(files), "options": options.to_dict()}
     _check_place(folder, plan)
     with filling(folder):
@@ -69,14 +69,14 @@ def build_data(
     return open_built(folder)[0]
 
 
-def _files(found: Sequence[Path]) -> tuple[dict[Path, int | None], Path | None]:
+def _files(found: Sequence[Path], reading: Reading) -> tuple[dict[Path, int | None], Path | None]:
     """Return the files of sources, each with its part of a published split, and a file of items. Raises DataError."""
     folders = [file for file in found if file.is_dir()]
     if not folders:
         return dict.fromkeys(found), None
     if len(found) > 1:
         raise DataError(f"{folders[0]} is a folder among other sources; give one folder alone, or files")
-    files = find_interactions(folders[0])
+    files = find_interactions(folders[0], reading.tell)
     if not files:
         raise DataError(f"{folders[0]} holds no interactions that can be read; give its files, or a pattern of them")
     items = next((path for path in find_items(folders[0]) if has_attributes(path, Reading())), None)

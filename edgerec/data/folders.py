@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from edgerec.files import write_bytes, write_json
 from edgerec.tables.texts import is_text
 
 _PUBLISHED = (
-    *(f"{{}}.{ending}" for ending in ("tsv.gz", "txt", "csv", "tsv", "csv.gz", "parquet", "jsonl")),
+    "{}.tsv.gz",
+    *(f"{{}}.{ending}" for ending in ("txt", "csv", "tsv", "parquet", "jsonl")),
+    *(f"{{}}.{ending}.{packed}" for packed in ("gz", "zst") for ending in ("txt", "csv", "tsv", "jsonl")),
     "*.{}.rating",  # neural collaborative filtering (NCF)
     "*.{}.inter",  # RecBole
 )
 """Patterns of the parts of a split, of which the one for validation may be missing; LightGCN and KGAT have .txt."""
 PARTS = ("train", "valid", "test")
-"""Names of the parts of a published split, by their numbers."""
+"""Names of the parts of a published split, by their numbers; valid may be called validation."""
 _WHOLE = (
     "interactions.tsv.gz",
     "interactions.tsv",
@@ -37,19 +39,24 @@ _WHOLE = (
 )
 _MANY = ("*.parquet", "*/*.parquet", "part-*")
 """Patterns of tables in many files, as Spark writes them."""
+_TABLES = [f"*.{ending}{packed}" for ending in ("csv", "tsv", "txt", "jsonl") for packed in ("", ".gz", ".zst")]
 _ITEMS = ("items.tsv.gz", "items.tsv", "u.item", "movies.dat", "movies.csv", "artists.dat", "*.item")
 
 
-def find_interactions(folder: Path) -> dict[Path, int | None]:
+def find_interactions(folder: Path, tell: Callable[[str], None] = lambda line: None) -> dict[Path, int | None]:
     """Return the files of a folder's interactions, of the first known layout, each with its part of a published split.
 
     The parts are 0 for train, 1 for validation and 2 for test; None without a split. {} if there is no layout.
+
+    Args:
+        tell: called with one line of text if a table in many files leaves tables of the folder out.
     """
     for pattern in _WHOLE[:2]:
         if len(found := sorted(folder.glob(pattern))) == 1:
             return {found[0]: None}
     for pattern in _PUBLISHED:
         parts = {name: sorted(folder.glob(pattern.format(name))) for name in PARTS}
+        parts["valid"] += sorted(folder.glob(pattern.format("validation")))
         if len(parts["train"]) == len(parts["test"]) == 1 and len(parts["valid"]) <= 1:
             return {parts[name][0]: number for number, name in enumerate(PARTS) if parts[name]}
     for pattern in _WHOLE[2:]:
@@ -57,6 +64,10 @@ def find_interactions(folder: Path) -> dict[Path, int | None]:
             return {found[0]: None}
     for pattern in _MANY:
         if found := sorted(path for path in folder.glob(pattern) if path.is_file()):
+            tables = {path for one in (*_MANY, *_TABLES) for path in folder.glob(one) if path.is_file()}
+            if left := sorted(tables - {*found, *find_items(folder)}):
+                names = ", ".join(str(path.relative_to(folder)) for path in left)
+                tell(f"{folder}: {pattern} is read, and not {names}; give a pattern of files to choose others")
             return dict.fromkeys(found)
     return {}
 
@@ -79,7 +90,7 @@ def read_folder(folder: Path, reading: Reading | None = None, *, name: str = "")
 
 def read_folder_reported(folder: Path, reading: Reading, *, name: str = "") -> tuple[Interactions, ReadReport]:
     """Read a folder as `read_folder` does; return what was read too."""
-    files = find_interactions(folder)
+    files = find_interactions(folder, reading.tell)
     if not files:
         known = (*_WHOLE, *(" + ".join(pattern.format(part) for part in ("train", "test")) for pattern in _PUBLISHED))
         raise DataError(

@@ -9,6 +9,7 @@ import pytest
 
 from edgerec.data import Interactions, read_titles
 from edgerec.data.folders import read_folder, write_folder
+from edgerec.data.readers import Reading
 from edgerec.errors import DataError, StorageError
 
 FORMATS = {
@@ -86,6 +87,26 @@ def test_train_and_test_are_united_and_id_lists_are_no_titles(tmp_path: Path) ->
     (tmp_path / "items.tsv").write_text("id\torg_id\n0\t17\n")
     got = read_folder(tmp_path)
     assert (got.shape, len(got), got.titles) == ((2, 4), 4, None)
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("valid", ["valid", "validation"])
+def test_parts_of_a_published_split_may_be_compressed(valid: str, packed: str, tmp_path: Path) -> None:
+    for name, line in (("train", "0 1 2\n"), (valid, "0 3\n"), ("test", "1 0\n")):
+        (tmp_path / f"{name}.txt{packed}").write_bytes(gzip.compress(line.encode()) if packed else line.encode())
+    got = read_folder(tmp_path)
+    assert got.parts is not None
+    assert got.parts.tolist() == [0, 0, 1, 2]
+
+
+def test_tables_that_a_folder_of_many_files_leaves_out_are_named(tmp_path: Path) -> None:
+    told: list[str] = []
+    for name in ("part-0", "part-1.csv", "more.csv.gz", "_SUCCESS", "items.tsv"):
+        (tmp_path / name).write_text("item,user,title\n1,2,Soap\n")
+    assert len(read_folder(tmp_path, Reading(tell=told.append))) == 1
+    assert told == [
+        f"{tmp_path}: part-* is read, and not more.csv.gz; give a pattern of files to choose others",
+    ]
 
 
 def test_a_folder_without_interactions_lists_what_it_could_hold(tmp_path: Path) -> None:
