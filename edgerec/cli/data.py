@@ -137,7 +137,13 @@ def show(data: str, as_json: bool, **options: Any) -> None:
     help="Files, patterns of files in quotes, or one folder of a published data set.",
 )
 @option("--out", type=FOLDER, required=True, help="New folder for the built data; a build that stopped is continued.")
-@option("--memory", default="1GiB", metavar="SIZE", help="Memory that the build may use.")
+@option(
+    "--memory",
+    default="1GiB",
+    metavar="SIZE",
+    help="Memory that the build may use, at least 256MiB; "
+    "about 120 bytes for each user and item may come on top at its end.",
+)
 @option(
     "--split",
     metavar="SPLIT",

@@ -13,7 +13,6 @@ A shard is a range of users, whose interactions are consecutive in every array: 
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import IO, Any, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edgerec.data.interactions import COLUMNS, Ids, Interactions
+from edgerec.data.interactions import COLUMNS, Ids, Interactions, release
 from edgerec.data.readers import ReadReport
 from edgerec.data.sources import literal
 from edgerec.data.staging import session
@@ -91,7 +90,7 @@ class BuiltInteractions(Interactions):
         for shard in super().shards():
             yield shard
             for name in COLUMNS:
-                _release(getattr(self, name))
+                release(getattr(self, name))
 
     def stored_parts(self, spec: Mapping[str, Any]) -> tuple[Interactions, Interactions, Interactions] | None:
         if not self.about or self.about.get("split") != spec:
@@ -241,13 +240,6 @@ def read_ids(path: Path) -> tuple[Ids, Texts | None, Texts | None]:
     ids = np.asarray(found["id"])
     texts = [text_array(found[name].tolist()) if name in names else None for name in ("title", "category")]
     return (ids if ids.dtype.kind == "i" else text_array(ids.tolist())), texts[0], texts[1]
-
-
-def _release(array: NDArray[Any] | None) -> None:
-    """Give the memory of a mapped file back; it is read again on its next use."""
-    mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def damaged(place: Path, reason: str) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -327,9 +328,18 @@ class Interactions:
                     encoded = value.encode()
                     digest.update(f"{len(encoded)}:".encode() + encoded)
             else:
-                ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-                digest.update(ordered.view(np.uint8).data)  # without a copy: the file of a large array stays mapped
+                for start in range(0, len(array), SHARD):
+                    piece = array[start : start + SHARD]
+                    digest.update(np.ascontiguousarray(piece, array.dtype.newbyteorder("<")).view(np.uint8).data)
+                    release(array)
         return digest.hexdigest()
+
+
+def release(array: NDArray[Any] | None) -> None:
+    """Give the memory of a mapped file back; it is read again on its next use."""
+    mapped = getattr(array, "_mmap", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def user_ranges(indptr: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:

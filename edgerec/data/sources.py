@@ -21,6 +21,8 @@ _FIRST_TIME = 100_000_000
 """Seconds from 1970 to a day in 1973: smaller than any rating's timestamp, larger than nearly all item numbers."""
 _HEADERLESS = ("user", "item", "rating", "timestamp")
 _MOST_REJECTS = 10_000
+_BUFFER = 8 << 20
+"""Bytes that are parsed at a time, for small limits of memory: DuckDB takes 32 million, twice."""
 ATTEMPTS = 3
 """Number of readings of a file: as it is, in another encoding, and with other line ends."""
 NOT_UTF8, MIXED_ENDS = "INVALID ENCODING", "INVALID STATE"
@@ -152,7 +154,7 @@ def _table(text: TextFile, first: FirstLine, *, attributes: bool) -> Source:
         return (
             f"read_csv({_file(text.plain)}, auto_detect=false, header=false, skip={int(first.is_header)}, "
             f"delim={literal(separator)}, quote='{quote}', escape='{quote}', columns={{{kinds}}}, "
-            f"compression='none', store_rejects=true, rejects_limit={_MOST_REJECTS}{ragged})"
+            f"compression='none', buffer_size={_BUFFER}, store_rejects=true, rejects_limit={_MOST_REJECTS}{ragged})"
         )
 
     def line_of(row: int) -> int:
@@ -262,7 +264,8 @@ def _other_reading(text: TextFile, error: str) -> None:
 def _line_relation(path: Path, options: str = "compression='none'") -> str:
     return (
         f"read_csv({_file(path)}, auto_detect=false, header=false, delim='\x01', quote='', escape='', "
-        f"columns={{'line': 'VARCHAR'}}, {options}, store_rejects=true, rejects_limit={_MOST_REJECTS})"
+        f"columns={{'line': 'VARCHAR'}}, {options}, buffer_size={_BUFFER}, store_rejects=true, "
+        f"rejects_limit={_MOST_REJECTS})"
     )
 
 

@@ -256,6 +256,15 @@ def test_malformed_sources_are_refused_by_line_and_leave_nothing(tmp_path: Path)
         options(memory=1 << 20)
 
 
+def test_the_smallest_memory_is_enough_for_a_file_of_many_buffers(tmp_path: Path) -> None:
+    note = "x" * 10_000
+    lines = [f"{row},{row % 7},{note}\n" for row in range(7_000)]
+    (tmp_path / "u.csv").write_text(
+        "user,item,note\n" + "".join(lines)
+    )  # 70 MB, of which DuckDB parsed 32 MB at a time
+    assert len(build_data([str(tmp_path / "u.csv")], tmp_path / "d", options(memory=256 << 20))) == 7_000
+
+
 def test_vectors_measure_as_they_do_on_the_files(log: Path, plain: Interactions) -> None:
     ordinary = load_data(log)
     rng = np.random.default_rng(1)
