@@ -162,6 +162,7 @@ def data_options(command: F) -> F:
         command = option(
             f"--min-{side}",
             default=1,
+            type=click.IntRange(1),
             section=DATA,
             help=f"Minimum number of interactions of {'an' if side == 'item' else 'a'} {side}; {side}s with fewer are "
             "dropped, repeatedly (k-core).",

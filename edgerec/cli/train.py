@@ -18,7 +18,7 @@ from edgerec.cli.output import json_option, print_json
 from edgerec.cli.quality import encoder_quality, encoder_text, truncation, truncation_text
 from edgerec.cli.training import train_kwargs, training_options, workers_of
 from edgerec.console import messages, print_facts, progress_bar, resumable, text_column
-from edgerec.data import Interactions
+from edgerec.data import MARGIN, Interactions
 from edgerec.methods.sparse.pep import OF_BUDGET
 from edgerec.outputs import Output, always, check_outputs
 from edgerec.ranks import Ranks
@@ -188,4 +188,6 @@ def _show(run: Run, out: Path, as_json: bool) -> None:
     for name in ("settings", "method settings"):
         facts[name] = ", ".join(f"{setting}={value}" for setting, value in facts[name].items() if value is not None)
     facts["table bytes"] = f"{run.nbytes:,} ({format_bytes(run.nbytes)})"
+    # Of a sample of users: half the width of a 95 % confidence interval.
+    facts |= {name: f"{test[name]:.4f} ± {test[name + MARGIN]:.4f}" for name in SHOWN if name + MARGIN in test}
     print_facts("", facts)

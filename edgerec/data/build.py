@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgerec.data.attributes import has_attributes
-from edgerec.data.built import FILE_NAME, FORMAT, PLAN, VERSION, WORK, open_built, read_about, read_ids
+from edgerec.data.built import FILE_NAME, FORMAT, PLAN, VERSION, WORK, is_built, open_built, read_about, read_ids
 from edgerec.data.catalogue import named_sets
 from edgerec.data.folders import find_interactions, find_items
 from edgerec.data.interactions import COLUMNS, Interactions, user_ranges
@@ -72,6 +72,10 @@ def build_data(
 def _files(found: Sequence[Path], reading: Reading) -> tuple[dict[Path, int | None], Path | None]:
     """Return the files of sources, each with its part of a published split, and a file of items. Raises DataError."""
     folders = [file for file in found if file.is_dir()]
+    if built := next(filter(is_built, folders), None):
+        raise DataError(
+            f"{built} was built by 'edgerec data build' already: commands take it as it is; give its sources"
+        )
     if not folders:
         return dict.fromkeys(found), None
     if len(found) > 1:

@@ -316,6 +316,8 @@ def _fault(kind: str, message: str, separator: str) -> str:
     numbers = re.findall(r"\d+", message)
     if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS") and len(numbers) >= 2:
         return f"expected {numbers[0]} columns separated by {separator!r}, found {numbers[1]}"
+    if "line size" in message.lower() and len(numbers) >= 2:
+        return f"expected a line of at most {int(numbers[0]):,} bytes, found {int(numbers[1]):,}; a quote may be open"
     if kind == "UNQUOTED VALUE":
         return "expected a value in quotes to end with a quote and a separator"
     return message.splitlines()[0]

@@ -307,7 +307,7 @@ def _times(interactions: Interactions, spec: SplitSpec) -> NDArray[np.int64]:
 def _published(interactions: Interactions, spec: SplitSpec) -> _Assign:
     if interactions.parts is None:
         raise DataError(
-            f"{interactions.name or 'these data'} come without a published split; expected a folder with train and "
+            f"{interactions.name or 'the data set'} comes without a published split; expected a folder with train and "
             "test files, such as train.txt and test.txt (a cached set of an older version is fetched again after it is "
             "deleted); or use random:80/20"
         )

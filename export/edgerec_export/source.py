@@ -71,6 +71,8 @@ class Source:
         self._check_ids("item", self.item_ids, self.items)
         if self.item_counts is not None:
             _check_numbers("item counts", self.item_counts, (self.items.n_rows,))
+            if (self.item_counts < 0).any():
+                raise ExportError(f"item counts must be from 0 up, got {self.item_counts.min()}")
         if isinstance(self.encoder, LinearEncoder):
             shapes = {"weights": (self.items.n_rows,), "matrix": (self.items.d, self.items.d), "bias": (self.items.d,)}
             for name, array in self.encoder.arrays().items():

@@ -38,6 +38,7 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
     "a malformed line": (data("user,item,rating\n1,2,3\n1,2\n"), "line 3"),
     "a negative id": (data("user,item\n1,2\n-1,2\n"), "line 3"),
     "a NaN rating": (data("user,item,rating\n1,2,3\n1,3,nan\n"), "line 3"),
+    "a negative minimum": (call("data", "show", DATA, "--min-user", "-3"), "is not in the range x>=1"),
     "nothing left": (data("user,item\n1,2\n2,3\n", "--min-user", "5"), "lower the minimum"),
     "no such data": (call("train", "no-such", "--budget", "9%", "--out", "run"), "named sets"),
     "a mistyped data set": (call("data", "show", "ml100k"), "synthetic; did you mean 'ml-100k'?"),

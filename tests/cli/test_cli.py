@@ -235,6 +235,11 @@ def test_a_shop_needs_no_option_but_for_what_cannot_be_guessed(command_line: Com
     assert (chosen["rows dropped by filters"], chosen["interactions"]) == (1, 1)
 
 
+def test_metrics_of_a_sample_have_their_interval(command_line: CommandLine, tmp_path: Path) -> None:
+    words = ("train", DATA, "--backbone", "svd", "--dimensions", "4", "--sample-users", "50", "--out", "run")
+    assert re.search(r"ndcg@20 +0\.\d{4} ± 0\.\d{4}", command_line(*words, cwd=tmp_path).stdout)
+
+
 def test_without_a_budget_a_full_table_is_trained(command_line: CommandLine, tmp_path: Path) -> None:
     facts = json_of(command_line("train", DATA, "--backbone", "svd", "--out", "run", "--json", cwd=tmp_path))
     assert isinstance(facts, dict)

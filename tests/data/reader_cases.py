@@ -127,6 +127,9 @@ CASES = {
     "quotes between tabs are characters": Case('user\titem\n"a\tb"\n', [('"a', 'b"')]),
     "spaces around values": Case("user, item, rating\n 1 , 2 , 3\n\u3000x, 2,3\n", [("1", 2, 3.0), ("x", 2, 3.0)]),
     "leading zeros": Case("user,item\n00731,5\n731,6\n", [("00731", 5), ("731", 6)]),
+    "a line that is too long": Case(
+        f"user,item\n1,2\n3,{'x' * 9_000_000}\n" + "4,5\n", line=3, says=("at most 8,388,608 bytes, found 9",)
+    ),
     # JSON lines.
     "JSON": Case(
         '{"user": "a", "item": 5, "x": {"y": [1]}}\n\n{"item": 6, "user": 7, "tags": []}\n', [("7", 6), ("a", 5)]

@@ -229,6 +229,8 @@ def test_other_folders_and_other_builds_are_never_overwritten(orders: Path, tmp_
         build_data([str(orders)], tmp_path / "d", options(min_user=2))
     build_data([str(orders)], tmp_path / "d", options())
     assert contents(tmp_path / "d") == before
+    with pytest.raises(DataError, match=r"d was built by 'edgerec data build' already"):
+        build_data([str(tmp_path / "d")], tmp_path / "again", options())
     with pytest.raises(Killed):
         build_data([str(orders)], tmp_path / "e", options(), stopping("sort", None))
     with pytest.raises(OutputError, match="unfinished build of other"):

@@ -286,7 +286,7 @@ def test_published_files_of_any_format(ending: str, tmp_path: Path) -> None:
 
 
 def test_data_without_a_published_split_say_so(published: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="come without a published split; expected a folder with train and test"):
+    with pytest.raises(DataError, match="comes without a published split; expected a folder with train and test"):
         split(SMALL, "published")
     filtered = load_data(published).filter(min_user=2)
     assert keys(split(filtered, "published").test) == {(0, 0), (0, 6), (1, 3)}

@@ -99,6 +99,11 @@ def test_titles_of_other_rows_are_refused() -> None:
             from_arrays(vectors(), titles=titles)
 
 
+def test_negative_item_counts_are_refused() -> None:
+    with pytest.raises(ExportError, match="item counts must be from 0 up, got -1"):
+        from_arrays(vectors(), item_counts=np.arange(N_ITEMS) - 1)
+
+
 def test_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

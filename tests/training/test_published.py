@@ -41,7 +41,7 @@ def test_a_run_is_measured_on_exactly_the_test_file(data: Interactions, tmp_path
     loaded = Run.load(tmp_path / "run")
     assert evaluate(loaded, data) == pytest.approx(expected, rel=1e-3)
     write_folder(tmp_path / "merged", Interactions(**{**vars(data), "parts": None}), {})
-    with pytest.raises(DataError, match="come without a published split"):
+    with pytest.raises(DataError, match="comes without a published split"):
         evaluate(loaded, read_folder(tmp_path / "merged"))
 
 
