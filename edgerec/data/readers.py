@@ -299,11 +299,13 @@ def _times(staged: Staged, table: str, tell: Callable[[str], None]) -> tuple[str
             ),
         )
     forms = [_DATES] * len(staged.sources) if dates else _units(staged, table, seconds)
-    for source, form in zip(staged.sources, forms, strict=True):
+    for form in dict.fromkeys(forms):
+        paths = [source.path for source, found in zip(staged.sources, forms, strict=True) if found == form]
+        files = f"{paths[0]} and {len(paths) - 1:,} more" if paths[1:] else str(paths[0])
         if form == _DATES:
-            tell(f"{source.path}: the timestamps are taken as {form}, in UTC if they name no zone")
+            tell(f"{files}: the timestamps are taken as {form}, in UTC if they name no zone")
         elif form != "seconds":
-            tell(f"{source.path}: the timestamps are taken as {form} since 1970, and stored in seconds")
+            tell(f"{files}: the timestamps are taken as {form} since 1970, and stored in seconds")
     if not dates and set(forms) != {"seconds"}:
         unit = staged.by_file([_UNITS[form] for form in forms])
         seconds = f"({seconds}) // ({unit}) - (({seconds}) % ({unit}) < 0)::BIGINT"  # // rounds towards zero

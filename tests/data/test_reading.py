@@ -206,6 +206,14 @@ def test_the_report_of_several_files_says_what_was_left_out_and_why(tmp_path: Pa
     assert told == [left_out.format("time") + "; name one with --time-column", left_out.format("title")]
 
 
+def test_dates_of_several_files_are_one_note(tmp_path: Path) -> None:
+    told: list[str] = []
+    for name in "abc":
+        (tmp_path / name).write_text("user,item,ts\n1,5,2024-01-01\n")
+    load_reported(str(tmp_path / "*"), Reading(tell=told.append))
+    assert told == [f"{tmp_path / 'a'} and 2 more: the timestamps are taken as ISO dates, in UTC if they name no zone"]
+
+
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
     for name in ("a[1].csv", "b*.csv", "c,d.csv"):
         (tmp_path / name).write_text("user,item\n1,2\n")
