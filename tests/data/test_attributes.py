@@ -100,11 +100,11 @@ def test_parts_of_a_published_split_may_be_compressed(valid: str, packed: str, t
 
 
 def test_tables_that_a_folder_of_many_files_leaves_out_are_named(tmp_path: Path) -> None:
-    told: list[str] = []
+    notes: list[str] = []
     for name in ("part-0", "part-1.csv", "more.csv.gz", "_SUCCESS", "items.tsv"):
         (tmp_path / name).write_text("item,user,title\n1,2,Soap\n")
-    assert len(read_folder(tmp_path, Reading(tell=told.append))) == 1
-    assert told == [
+    assert len(read_folder(tmp_path, Reading(tell=notes.append))) == 1
+    assert notes == [
         f"{tmp_path}: part-* is read, and not more.csv.gz; give a pattern of files to choose others",
     ]
 

@@ -197,21 +197,21 @@ def test_several_files_of_several_formats(tmp_path: Path) -> None:
 def test_the_report_of_several_files_says_what_was_left_out_and_why(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,ts,title\n1,5,1700000000,Soap\n")
     (tmp_path / "b.csv").write_text("product,buyer,price\n5,2,9\n")
-    told: list[str] = []
-    found, report = load_reported(f"{tmp_path / 'a.csv'},{tmp_path / 'b.csv'}", Reading(tell=told.append))
+    notes: list[str] = []
+    found, report = load_reported(f"{tmp_path / 'a.csv'},{tmp_path / 'b.csv'}", Reading(tell=notes.append))
     assert (pairs(found), found.timestamps, found.titles) == ([(1, 5), (2, 5)], None, None)
     assert report.used == {"user": "user or buyer", "item": "item or product"}
     assert report.ignored == ["ts", "title", "price"]
     left_out = f"{tmp_path / 'b.csv'} has no {{}} column, so those of the other files are not read"
-    assert told == [left_out.format("time") + "; name one with --time-column", left_out.format("title")]
+    assert notes == [left_out.format("time") + "; name one with --time-column", left_out.format("title")]
 
 
 def test_dates_of_several_files_are_one_note(tmp_path: Path) -> None:
-    told: list[str] = []
+    notes: list[str] = []
     for name in "abc":
         (tmp_path / name).write_text("user,item,ts\n1,5,2024-01-01\n")
-    load_reported(str(tmp_path / "*"), Reading(tell=told.append))
-    assert told == [f"{tmp_path / 'a'} and 2 more: the timestamps are taken as ISO dates, in UTC if they name no zone"]
+    load_reported(str(tmp_path / "*"), Reading(tell=notes.append))
+    assert notes == [f"{tmp_path / 'a'} and 2 more: the timestamps are taken as ISO dates, in UTC if they name no zone"]
 
 
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
@@ -247,12 +247,12 @@ def test_attributes_of_another_file_take_precedence(shop: Path, tmp_path: Path) 
 
 
 def test_what_a_file_of_attributes_holds_is_said_and_other_items_are_refused(shop: Path, tmp_path: Path) -> None:
-    items, told = tmp_path / "items.csv", list[str]()
+    items, notes = tmp_path / "items.csv", list[str]()
     items.write_text("id,name\n1,Soap\n1,Soaps\n2,Salt\n2,Salt\n3\n9,Nine\n")
-    found, _ = load_reported(str(shop), Reading(tell=told.append), attributes=items)
+    found, _ = load_reported(str(shop), Reading(tell=notes.append), attributes=items)
     assert found.titles is not None
     assert found.titles.tolist() == ["Soaps", "Salt", ""]
-    assert told[1:] == [
+    assert notes[1:] == [
         f"{items}: 1 of the 6 rows have an item and no title or category",
         f"{items}: 1 items, such as '1', have several texts; the last is used",
         f"{items}: texts of 2 of the 3 items; 1 other ids of the file are none of the data's",
@@ -263,24 +263,24 @@ def test_what_a_file_of_attributes_holds_is_said_and_other_items_are_refused(sho
 
 
 def test_the_report_says_what_was_read(shop: Path) -> None:
-    told: list[str] = []
-    _, report = load_reported(str(shop), Reading(tell=told.append, where="country IS NOT NULL"))
+    notes: list[str] = []
+    _, report = load_reported(str(shop), Reading(tell=notes.append, where="country IS NOT NULL"))
     assert (report.rows, report.dropped, report.repeats, report.times) == (4, 1, 0, "ISO dates")
     assert report.used == {"user": "customer_id", "item": "sku", "time": "ts", "title": "title"}
     assert report.ignored == ["price", "Is New"]
-    assert told == [f"{shop}: the timestamps are taken as ISO dates, in UTC if they name no zone"]
+    assert notes == [f"{shop}: the timestamps are taken as ISO dates, in UTC if they name no zone"]
 
 
 def test_large_data_are_parsed_once(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(parsed, "MIN_BYTES", 1)
-    told: list[str] = []
-    reading = Reading(tell=told.append)
+    notes: list[str] = []
+    reading = Reading(tell=notes.append)
     first, report = load_reported(str(shop), reading)
     monkeypatch.setattr(parsed, "read_parts", lambda *given, **options: pytest.fail("parsed again"))
     again, same = load_reported(str(shop), reading)
     assert (again.fingerprint(), same) == (first.fingerprint(), report)
-    assert told[0] == told[1]
+    assert notes[0] == notes[1]
     assert again.titles is not None
     assert again.titles.tolist() == first.titles.tolist()  # type: ignore[union-attr]
     for changed in (replace(reading, where="sku > 1"), replace(reading, columns={"time": "none"})):
