@@ -19,7 +19,7 @@
 #ifdef __ARM_FEATURE_DOTPROD
 #define ER_USES_WIDE
 #else
-#define ER_USES_WIDE __attribute__((target("dotprod")))
+#define ER_USES_WIDE __attribute__((target("arch=armv8.2-a+dotprod")))
 #endif
 #endif
 #define ER_INLINE_WIDE ER_USES_WIDE static inline __attribute__((always_inline))

@@ -235,7 +235,7 @@ static er_status ask_load(const char *folder, const char *bundle, er_json reques
     }
     if (flip.at) {
         char prefix[256];
-        int64_t byte;
+        int64_t byte = 0;
         prefix[unescaped(er_json_get(flip, "file"), prefix)] = 0;
         whole(er_json_get(flip, "byte"), &byte);
         for (size_t one = 0; one < files.count; one++)
