@@ -23,9 +23,10 @@ from edgerec.data import Interactions, load_data
 from edgerec.errors import BenchError
 from edgerec.extras import require
 from edgerec.models import SizePlan, torch_threads
-from edgerec.models.graph_trainer import GraphTrainer, normalised_adjacency
+from edgerec.models.graph_trainer import GraphTrainer
 from edgerec.models.lightgcn import LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, by_interaction
+from edgerec.models.propagation import normalised_adjacency
 
 DIMENSIONS, BATCH = 64, 2048
 PAPER = LightGCNConfig(loss="bpr", start="normal", lr=1e-3, l2=1e-4, batch=BATCH)
@@ -58,7 +59,7 @@ class Reference:
         active = (self._ego[rows] for rows in (batch.users, batch.items, batch.negatives))
         decay = sum(rows.norm(2).pow(2) for rows in active) / len(batch.users)
         self._optimizer.zero_grad()
-        (ranking + self._config.l2 * decay).backward()
+        (ranking + self._config.decay * decay).backward()
         self._optimizer.step()
         return float(ranking.detach())
 

@@ -225,7 +225,7 @@ class Backbone(Protocol):
         axes: values to try, in order, of each setting that may be None, which is then chosen on validation. The best
             values of the first two rise together.
         typical: a value of each of these settings, from which the search starts and which a trainer takes for None.
-        trial_epochs: epochs of a trial of settings.
+        trial_epochs: maximum number of epochs of a trial of settings.
         starts_trained: True if the vectors before the first epoch are those of another model, which training may not
             improve: then they may be chosen, as epoch 0.
         finalists: number of the best trials that are trained in full, of which the best is chosen.
@@ -259,6 +259,10 @@ class Backbone(Protocol):
     def variants(self, config: Any) -> list[tuple[Any, int]]:
         """Return settings to choose from, each with axes of its own, and how many of its trials are trained in full."""
         return [(config, self.finalists)]
+
+    def trial(self, config: Any, max_epochs: int) -> tuple[Any, int]:
+        """Return the settings and epochs of a trial of `config`, whose whole training has at most `max_epochs`."""
+        return config, min(self.trial_epochs, max_epochs)
 
     def closed(self, config: Any) -> Any:
         """Return the same settings with the typical value of each that is open."""

@@ -1,14 +1,9 @@
-"""The shared trainer of LightGCN and NGCF: a table of ego rows, from which each step computes the scoring rows.
-
-Rows propagate over the user-item graph by sparse products on threads; their gradient is the same products.
-"""
+"""The shared trainer of LightGCN and NGCF: a table of ego rows, from which each step computes the scoring rows."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,23 +19,17 @@ from edgerec.models.base import Backbone, SizePlan, State, Vectors, prefix_mask
 from edgerec.models.encoder import Encoded, fit_linear
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
 from edgerec.models.low_rank import scaled_matrix, truncated_svd
-from edgerec.models.on_device import sparse_tensor
 from edgerec.models.shared_rows import Rows, SharedRows, drawn_rows
 from edgerec.models.torch_tools import device_of, torch_threads
-from edgerec.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
-    import scipy.sparse
     import torch
-    from torch.autograd import Function
 else:
     torch = require("torch", "train")
-    Function = torch.autograd.Function
 
-_BLOCKS_A_THREAD = 4
-"""Blocks a thread. With one, a delayed thread delays all: 24 ms a product of Gowalla's graph, and 18 ms with 4."""
 _ITEMS = "items."
 """Prefix of the names of items' rows in the states of several ranks."""
+TYPICAL_L2 = 0.01
 _CHOICES = {"loss": ("softmax", "bpr"), "mask_at": ("output", "ego"), "start": ("svd", "normal")}
 
 
@@ -60,7 +49,7 @@ class GraphConfig:
     popular: float = 0.0
     temperature: float = 1.0
     batch: int = 65_536
-    l2: float = 0.005
+    l2: float | None = None
     start: str = "svd"
     std: float = 0.1
 
@@ -78,6 +67,11 @@ class GraphConfig:
                 f"{self.backbone} takes a share of popular negatives from 0 to 1, got {self.popular}"
             )
 
+    @property
+    def decay(self) -> float:
+        """`l2`, or its typical value if it is open."""
+        return TYPICAL_L2 if self.l2 is None else self.l2
+
     def ranking(self) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
         """Return the ranking loss of scoring rows and a batch."""
         return bpr if self.loss == "bpr" else partial(softmax, temperature=self.temperature)
@@ -91,117 +85,6 @@ class GraphConfig:
     def lr_at(self, epoch: int) -> float:
         """Return the step size of an epoch, counted from 0."""
         return self.lr * max(1 - epoch / self.horizon, 0.01)
-
-
-def normalised_adjacency(train: Interactions) -> scipy.sparse.csr_array[Any, Any]:
-    """Return D^-1/2 A D^-1/2 of the graph A of interactions between users and items, D its degrees.
-
-    LightGCN, section 3.1.3 (He et al. 2020, arXiv 2002.02126).
-
-    Returns:
-        (n, n) float32 with int32 indices, n = n_users + n_items, users first. A row without an interaction is zero.
-    """
-    sparse = require("scipy.sparse", "train")
-    degrees = np.maximum(np.concatenate([train.user_counts(), train.item_counts()]), 1)
-    scale = np.sqrt(1 / degrees).astype(np.float32)
-    matrix = train.matrix()
-    graph: scipy.sparse.csr_array[Any, Any] = sparse.csr_array(
-        sparse.block_array([[None, matrix], [matrix.T, None]], format="csr")
-    )
-    graph.data *= np.repeat(scale, np.diff(graph.indptr)) * scale[graph.indices]
-    # int64 indices make a product 1.7 times as slow.
-    graph.indptr, graph.indices = graph.indptr.astype(np.int32), graph.indices.astype(np.int32)
-    return graph
-
-
-class Propagation:
-    """The map E -> (E + A E + ... + A^L E) / (L + 1) for a symmetric sparse A: LightGCN's layers with equal weights.
-
-    Each of several ranks has the rows of its users and of all items, and the edges between them: a product gives its
-    users, and a part of the items, which is summed.
-
-    Threads share a product by blocks of rows with about equally many non-zeros; scipy releases the GIL. One thread sums
-    a row in a fixed order, so that the bits do not depend on the number of threads.
-    """
-
-    def __init__(
-        self,
-        graph: scipy.sparse.csr_array[Any, Any],
-        layers: int,
-        threads: int | None = None,
-        ranks: Ranks = ALONE,
-        n_users: int = 0,
-        device: torch.device | None = None,
-    ) -> None:
-        """Split `graph` (n, n), which must be symmetric, for at most `threads` threads; None for one a core.
-
-        `n_users` is the number of the users of this one of several ranks; `device` multiplies tensors of its own.
-        """
-        self._layers, self._ranks, self._n_users = layers, ranks, n_users
-        self._threads = threads or os.cpu_count() or 1
-        if device is not None and device.type != "cpu":
-            self._blocks: list[Any] = [sparse_tensor(graph, device)]
-            return
-        parts = 1 if self._threads == 1 else _BLOCKS_A_THREAD * self._threads
-        cuts = np.searchsorted(graph.indptr, np.linspace(0, graph.nnz, parts + 1)[1:-1]).tolist()
-        self._blocks = [graph[start:stop] for start, stop in zip([0, *cuts], [*cuts, graph.shape[0]], strict=True)]
-
-    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the mean over the layers of `values` (n, d), an array or, on a device, a tensor, as a new one."""
-        total, layer = 1 * values, values
-        for _ in range(self._layers):
-            layer = self._summed(self._product(layer))
-            total += layer
-        total /= self._layers + 1
-        return total
-
-    def backward(self, gradient: NDArray[Any]) -> NDArray[Any]:
-        """Return the rank's part of the gradient of the values, of its part of that of their mean over the layers."""
-        total, layer = 1 * gradient, gradient
-        for _ in range(self._layers):
-            layer = self._product(self._summed(layer))
-            total += layer
-        total /= self._layers + 1
-        return total
-
-    def differentiable(self, values: torch.Tensor) -> torch.Tensor:
-        """Propagate values (n, d) with a gradient.
-
-        A and its polynomial are symmetric, so that the gradient of a propagation is the propagation of the gradient.
-        """
-        result: torch.Tensor = _Propagate.apply(values, self)  # type: ignore[no-untyped-call]
-        return result
-
-    def _summed(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values (n, d) with the items' rows summed over the ranks."""
-        if self._ranks.count == 1:
-            return values
-        return np.concatenate([values[: self._n_users], self._ranks.sum(values[self._n_users :])])
-
-    def _product(self, values: NDArray[Any]) -> NDArray[Any]:
-        if len(self._blocks) == 1:
-            product: NDArray[Any] = self._blocks[0] @ values
-            return product
-        with ThreadPoolExecutor(self._threads) as pool:
-            return np.concatenate(list(pool.map(lambda block: block @ values, self._blocks)))
-
-
-class _Propagate(Function):
-    @staticmethod
-    def forward(ctx: Any, values: torch.Tensor, propagation: Propagation) -> torch.Tensor:
-        ctx.propagation = propagation
-        return _run(propagation, values.detach())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _run(ctx.propagation.backward, gradients[0].contiguous()), None
-
-
-def _run(propagate: Callable[[Any], Any], values: torch.Tensor) -> torch.Tensor:
-    """Return what a function of arrays on the CPU, or of tensors on another device, returns for `values`."""
-    on_cpu = values.device.type == "cpu"
-    result: torch.Tensor = torch.from_numpy(propagate(values.numpy())) if on_cpu else propagate(values)
-    return result
 
 
 class GraphTrainer(ABC):
@@ -288,7 +171,7 @@ class GraphTrainer(ABC):
         table = self._table()
         ranking, decay = self._objective(table, batch)
         others = self._adam.tensors[1:]
-        of_table, *of_others = torch.autograd.grad(ranking + self._config.l2 * decay, [table, *others])
+        of_table, *of_others = torch.autograd.grad(ranking + self._config.decay * decay, [table, *others])
         if self._train.ranks.count > 1:
             n = self._train.n_users
             of_table = torch.cat([of_table[:n], self._shared.sum_all(of_table[n:])])
@@ -363,6 +246,15 @@ class GraphBackbone(Backbone):
 
     max_epochs: ClassVar[int] = 100
     patience: ClassVar[int] = 15
+    trial_epochs: ClassVar[int] = 20
+
+    def trial(self, config: Any, max_epochs: int) -> tuple[Any, int]:
+        """Return a training in short: a fifth of the epochs, over which the step size falls to its end.
+
+        With the step size of the first epochs of the whole training, every weight decay looks alike.
+        """
+        epochs = max(1, min(self.trial_epochs, max_epochs // 5))
+        return replace(config, horizon=epochs), epochs
 
     def encode(self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None) -> Encoded:
         """Return a linear encoder, fitted to the users' vectors."""

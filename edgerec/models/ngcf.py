@@ -14,7 +14,8 @@ from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
 from edgerec.extras import require
 from edgerec.models.base import SizePlan
-from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer, Propagation, normalised_adjacency
+from edgerec.models.graph_trainer import GraphBackbone, GraphConfig, GraphTrainer
+from edgerec.models.propagation import Propagation, normalised_adjacency
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ _USERS_OF_TRIALS = 10_000
 
 @dataclass(frozen=True)
 class Step:
-    """One epoch, or one trial of settings or of a method's search, for a progress bar.
+    """One epoch, of a training or of a trial of settings, or one trial of a method's search, for a progress bar.
 
     Attributes:
         phase: 'settings' (trials of settings on validation), 'choose' (epochs on validation), 'final' (training on all
@@ -279,11 +279,20 @@ class Fit:
             if point is None:
                 break
             settings = dict(zip(axes, point, strict=True))
-            trainer = self._new_trainer(replace(config, **settings), final=False)
-            for _ in range(min(self._backbone.trial_epochs, self._max_epochs)):
-                trainer.epoch()
+            short, epochs = self._backbone.trial(replace(config, **settings), self._max_epochs)
+            trainer = self._new_trainer(short, final=False)
+            if self._at.loop["epoch"] > 0:
+                trainer.restore(self._at.trainer)
+            while self._at.loop["epoch"] < epochs:
+                values = {**settings, **trainer.epoch()}
+                self._at.loop["epoch"] += 1
+                if self._at.loop["epoch"] < epochs:
+                    self._at.trainer = trainer.state()
+                    self._save()
+                    self._progress(Step("settings", 1, 1, len(trials) + 1, len(trials) + 1, values))
             score = validate(self._split, trainer.vectors(), options)[SELECTION]
             trials.append({"settings": settings, "score": score, "variant": variant})
+            self._at.loop["epoch"], self._at.trainer = 0, {}
             self._record("settings", {**settings, SELECTION: score}, len(trials), len(trials))
             self._save()
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from edgerec.data import Interactions
+from edgerec.data import Interactions, split
 from edgerec.errors import UnsupportedError
 from edgerec.models import SizePlan, losses
 from edgerec.models.base import prefix_mask
-from edgerec.models.graph_trainer import Propagation, normalised_adjacency
 from edgerec.models.lightgcn import LightGCN, LightGCNConfig, LightGCNTrainer
 from edgerec.models.losses import Batch, bpr, by_interaction, by_user, softmax
+from edgerec.models.propagation import Propagation, normalised_adjacency
+from edgerec.training.fit import Fit, FitOptions, validate
 
 TINY = Interactions.from_pairs([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 2, 3])
 
@@ -228,3 +229,17 @@ def test_the_seed_and_the_threads_are_the_trainers_own(random_data: Interactions
 def test_settings_that_do_not_exist_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedError, match="lightgcn"):
         replace(LightGCNConfig(), **wrong)
+
+
+def test_an_open_weight_decay_is_chosen_by_short_trainings_with_the_whole_schedule(random_data: Interactions) -> None:
+    parts = split(random_data, "random:60/20/20")
+    result = Fit(LightGCN(), parts, SizePlan(4), LightGCNConfig(), FitOptions(max_epochs=10, threads=1)).run()
+    trials = [entry for entry in result.history if entry["phase"] == "settings"]
+    assert result.config == LightGCNConfig(l2=max(trials, key=lambda entry: float(entry["ndcg@20"]))["l2"])
+
+    def score(l2: float) -> float:
+        trainer = started(parts.train, SizePlan(4), l2=l2, horizon=2)
+        trainer.epoch(), trainer.epoch()
+        return validate(parts, trainer.vectors(), FitOptions(threads=1))["ndcg@20"]
+
+    assert [entry["ndcg@20"] for entry in trials] == [pytest.approx(score(entry["l2"])) for entry in trials]

@@ -16,8 +16,8 @@ from edgerec.data.split import SplitSpec
 from edgerec.errors import UnsupportedError
 from edgerec.models import SizePlan, Vectors
 from edgerec.models.base import prefix_mask
-from edgerec.models.graph_trainer import Propagation, normalised_adjacency
 from edgerec.models.ngcf import NGCF, NGCFConfig, NGCFTrainer
+from edgerec.models.propagation import Propagation, normalised_adjacency
 
 TINY = Interactions.from_pairs([0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 2, 3])
 SIZES = SizePlan(6, np.array([1, 4, 6]), np.array([2, 5, 6, 3]))

@@ -16,10 +16,11 @@ from edgerec.methods.sparse.plan import Source
 from edgerec.methods.sparse.table import Floats, GradientBlocks, Ints
 from edgerec.models import State, Vectors
 from edgerec.models.adam import Adam
-from edgerec.models.graph_trainer import GraphConfig, Propagation, normalised_adjacency, singular_vectors
+from edgerec.models.graph_trainer import GraphConfig, singular_vectors
 from edgerec.models.lightgcn import LightGCNConfig
 from edgerec.models.losses import Batch, at_most
 from edgerec.models.ngcf import LeaveOut, NGCFConfig, drawn_weights, named, scoring_rows, with_neighbours
+from edgerec.models.propagation import Propagation, normalised_adjacency
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -105,7 +106,7 @@ class GraphObjective(ABC):
         (of_output,) = torch.autograd.grad(ranking, [leaf])
         gradients = backward(self._masked(of_output.numpy(), own), rows)
         shares = np.sum([np.bincount(part, minlength=self._n_rows) / part.size for part in parts], axis=0)
-        decay = (2 * self._config.l2 * shares[rows, None]).astype(np.float32)
+        decay = (2 * self._config.decay * shares[rows, None]).astype(np.float32)
         return float(ranking.detach()), self._decayed(table, rows, decay, gradients)
 
     def _decayed(self, table: Source, rows: Ints, decay: Floats, gradients: GradientBlocks) -> GradientBlocks:

@@ -26,8 +26,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "lae": {"bits": 32, "users": 512},
     "lae in codes": {"bits": 4, "users": 1024},
     "lae solved": {"encoder": "least_squares", "bits": 4, "item_exponent": 0.5, "user_exponent": 0.5},
-    "lightgcn": {},
-    "lightgcn by bpr": {"loss": "bpr", "mask_at": "ego", "start": "normal"},
+    "lightgcn": {"l2": 0.01},
+    "lightgcn by bpr": {"l2": 0.01, "loss": "bpr", "mask_at": "ego", "start": "normal"},
     "mf": {},
 }
 """Settings of what is trained; the first word is the backbone."""
