@@ -22,7 +22,8 @@ from edgerec_export.magnitudes import in_range
 from edgerec_export.patch import PreviousBundle
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
-from edgerec_export.values import BYTES
+from edgerec_export.thin import is_thin
+from edgerec_export.values import BYTES, PER_BYTE
 
 SMALL_ENOUGH = 1.25
 """Without a limit, `auto` takes the fastest layout of at most this factor times the bytes of the smallest."""
@@ -32,6 +33,8 @@ DENSEST_USERS = 0.25
 """Largest share of nonzero user dimensions for which csc is compared; above it ell is faster."""
 MOST_NARROWED = 0.1
 """Largest share of items that a bundle which follows another narrows to meet its limit."""
+MOST_COLUMNS = 1 << 16
+"""Columns of a thin table that can be stored."""
 PROMISING = 3.0
 """Codings are fitted if their expected distortion is at most this factor of the least, and at least two are."""
 
@@ -102,6 +105,7 @@ def choose(source: Source, request: ExportRequest, progress: OnStep = lambda _: 
             )
         # Without users in the bundle, items are rotated and pruned by themselves, and the encoder follows them.
         source = replace(source, users=None, user_ids=None)
+    _check_thin(source, request)
     source = in_range(in_older_basis(source, request), request)
     calibration = default_calibration() if request.calibration is None else Calibration.read(Path(request.calibration))
     if request.previous is not None:
@@ -186,6 +190,8 @@ def layouts(source: Source, request: ExportRequest) -> list[str]:
         return [request.layout]
     if source.items.kind != "sparse":
         return ["mixed", "dense"]
+    if is_thin(source.items) and source.users is None:
+        return ["ell"]
     if request.precision == "int2":
         return ["dense"]
     users = source.users if request.users else None
@@ -238,13 +244,18 @@ def _fitted(source: Source, request: ExportRequest, calibration: Calibration, pr
     request = replace(request, max_bytes=limit, fit=True)
     fitters: list[Fitter] = []
     refusals: list[BudgetError | RangeError] = []
-    balanced = in_range(rotated(source), request)
-    allocator = Allocator(balanced, users=request.users)
-    codings = [(layout, *coding) for layout in layouts(source, request) for coding in _codings(layout, request)]
+    to_compare = layouts(source, request)
+    codings = [(layout, *coding) for layout in to_compare for coding in _codings(layout, request)]
+    if is_thin(source.items) and source.users is None:
+        codings = [coding for coding in codings if not set(coding[1]) & set(PER_BYTE)]
+    balanced, allocator = source, None
+    if any(layout in BLOCKED for layout in to_compare):
+        balanced = in_range(rotated(source), request)
+        allocator = Allocator(balanced, users=request.users)
     for number, (layout, precisions, scales) in enumerate(codings):
         progress(ExportStep(f"estimating {layout} {'+'.join(precisions)}", number, len(codings)))
         one = replace(request, layout=layout, precision=precisions[0], scales=scales)
-        if layout not in BLOCKED:
+        if allocator is None or layout not in BLOCKED:
             fitters.append(SparseFitter(source, calibration, one, 0.0))  # only a fit shows what is lost
             continue
         try:
@@ -288,6 +299,22 @@ def _codings(layout: str, request: ExportRequest) -> Iterator[tuple[tuple[str, .
         yield ("int8", "int4"), "row"
         if request.is_version_2:
             yield ("int4", "int2"), "row"
+
+
+def _check_thin(source: Source, request: ExportRequest) -> None:
+    """Raise UnsupportedError for a thin table and a layout or a precision of dense rows, or too many columns."""
+    if source.users is not None or not is_thin(source.items):
+        return
+    # In 4 bits an item's own value leaves nothing of those of its neighbours.
+    for other in {request.layout} - {"auto", "ell"} | {request.precision} & set(PER_BYTE):
+        raise UnsupportedError(
+            f"rows of few values in {source.items.d} columns are stored in the layout ell and in int8, fp16 or fp32, "
+            f"not in {other}; leave it out"
+        )
+    if source.items.d > MOST_COLUMNS:
+        raise UnsupportedError(
+            f"the layout ell stores a column in two bytes, for at most {MOST_COLUMNS} items, got {source.items.d}"
+        )
 
 
 def _smallest(refusal: BudgetError | RangeError) -> float:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from edgerec.errors import RangeError
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
-from edgerec.tables import Table
+from edgerec.tables import SparseTable, Table
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import NEAR, Source, times
-from edgerec_export.values import chunks
+from edgerec_export.thin import largest_of_rows
+from edgerec_export.values import chunks, rows_at_once
 
 if TYPE_CHECKING:
     from edgerec_export.pack import PackedTable
@@ -46,6 +47,8 @@ FAR = 32
 
 def largest_values(table: Table) -> NDArray[np.float32]:
     """Return the (n_rows,) largest absolute value of each row."""
+    if isinstance(table, SparseTable):
+        return largest_of_rows(table)
     found = np.empty(table.n_rows, np.float32)
     for part in chunks(table.n_rows, ROWS_AT_ONCE):
         found[part] = np.abs(table.rows(np.arange(part.start, part.stop))).max(1)
@@ -266,7 +269,10 @@ def rounded_to_zero(given: Table, table: Table, packed: PackedTable) -> int:
         return gone
     # Error feedback may change a value by more than half a step.
     near = np.flatnonzero((largest > 0) & (largest < 2 * packed.row_scales(np.arange(order.size))))
-    return gone + sum(int((~packed.values(near[part]).any(1)).sum()) for part in chunks(near.size, ROWS_AT_ONCE))
+    return gone + sum(
+        int((~packed.values(near[part]).any(1)).sum())
+        for part in chunks(near.size, rows_at_once(table.d, ROWS_AT_ONCE))
+    )
 
 
 def _rows(count: int) -> str:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from edgerec.tables import Table
 from edgerec.tables.paging import forget_pages
-from edgerec_export.allocate import item_importance
+from edgerec_export.allocate import Importance, item_importance
 from edgerec_export.follow import ids_by_section, keep_rows
 from edgerec_export.layouts import Bounds, Scales, TablePlan
 from edgerec_export.magnitudes import check_codes, check_halves, rounded_to_zero
 from edgerec_export.reference import Reference
-from edgerec_export.values import FARTHEST, ONE, Coder, PreviousScales, chunks, gram
+from edgerec_export.thin import is_thin
+from edgerec_export.values import FARTHEST, ONE, Coder, PreviousScales, chunks, gram, rows_at_once
 
 if TYPE_CHECKING:
     from edgerec.models.scorer import NeuMFScorer
@@ -34,6 +35,8 @@ SQUARES_VANISH = np.float32(1e-15)
 """Norm below which squares of values are 0 or inexact in float32."""
 LARGE = 1 << 26
 """Largest table in bytes that is read into memory as a whole."""
+THIN_ROWS_AT_ONCE = 1 << 9
+"""Rows of thousands of columns whose errors are computed at a time, which limits memory."""
 RUNS_AT_ONCE = 8
 """Ranges of rows that are read before their pages are released: reading a page maps 600 KiB around it (Linux 6.18,
 large folios), and rows stored by column need one page a dimension."""
@@ -148,7 +151,7 @@ class PackedTable:
     def norms(self) -> NDArray[np.float32]:
         """Return the (n_rows,) norm of each row."""
         found = np.empty(self.plan.n_rows, np.float32)
-        for part in chunks(self.plan.n_rows, ROWS_AT_ONCE):
+        for part in chunks(self.plan.n_rows, rows_at_once(self.plan.d, ROWS_AT_ONCE)):
             found[part] = lengths_of(self.rows(np.arange(part.start, part.stop)))
         return found
 
@@ -265,9 +268,11 @@ def distortion(draft: Draft, source: Source) -> float:
         for suffix, (dtype, shape) in plan.sections().items()
     }
     packed = _pack_tables(draft, plans, arrays)
+    importance = item_importance(source)
+    if is_thin(source.items):
+        return _distortion_in_parts(source.items, packed["i"], importance)
     items, of_items = _with_errors(draft, source.items, packed["i"])
     d, times = source.items.d, source.items.n_rows / len(of_items)
-    importance = item_importance(source)
     if "u" not in packed or source.users is None:
         if draft.rotation is not None:
             importance = importance.turned(draft.rotation.matrix)
@@ -277,6 +282,17 @@ def distortion(draft: Draft, source: Source) -> float:
     of_pairs = np.hstack([users[:, d:], users[:, :d] - users[:, d:]])
     weighted = items * (importance.shares[of_items] * times)[:, None]
     return float(((of_pairs.T @ of_pairs) * (weighted.T @ items)).sum()) / len(of_users)
+
+
+def _distortion_in_parts(table: Table, packed: PackedTable, importance: Importance) -> float:
+    """Return the distortion of a thin table, of which few rows are dense at once."""
+    order = packed.plan.order
+    places = np.arange(0, order.size, -(-order.size // DISTORTION_ROWS))
+    total = 0.0
+    for part in chunks(places.size, rows_at_once(table.d, THIN_ROWS_AT_ONCE)):
+        rows = order[places[part]]
+        total += importance.score_error(rows, table.rows(rows).astype(np.float64) - packed.rows(places[part]))
+    return total * table.n_rows / places.size
 
 
 def _with_errors(draft: Draft, table: Table, packed: PackedTable) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

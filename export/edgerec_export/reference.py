@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.tables.codes import LARGEST, TINY
 from edgerec_export.cost import decoded_bytes
+from edgerec_export.layouts import EllPlan
 from edgerec_export.onnx import StoredEncoder, StoredScorer
-from edgerec_export.values import chunks, spread
+from edgerec_export.thin import FEWEST_COLUMNS
+from edgerec_export.values import chunks, rows_at_once, spread
 
 if TYPE_CHECKING:
     from edgerec_export.pack import PackedTable
 
 ROWS_AT_ONCE = 1 << 16
 """Rows that are converted to float64 at a time, which limits memory."""
+TERMS_AT_ONCE = 1 << 20
+"""Number of products of values that are summed at a time for rows of few values, which limits memory."""
 SCORED_AT_ONCE = 1 << 10
 """Number of items that a scorer scores at a time, which limits memory."""
 
@@ -39,7 +43,9 @@ class Reference:
         self._lookup = lookup or items
         self._scorer = scorer
         self._integer = items.plan.is_integer
-        self._largest = float(np.abs(items.rows(spread(self.n_items, ROWS_AT_ONCE))).max())
+        some = spread(self.n_items, ROWS_AT_ONCE)
+        parts = chunks(some.size, rows_at_once(items.plan.d, ROWS_AT_ONCE))
+        self._largest = max(float(np.abs(items.rows(some[part])).max()) for part in parts)
 
     @property
     def d(self) -> int:
@@ -119,10 +125,16 @@ class Reference:
     ) -> NDArray[np.float64]:
         """Return the (B, len(places)) products with item rows; `of` maps both factors first, such as to magnitudes."""
         found = np.empty((len(vectors), len(places)))
-        wide = of(vectors.astype(np.float64))
-        for part in chunks(len(places), ROWS_AT_ONCE):
-            rows = of(self._items.values(places[part]).astype(np.float64))
-            found[:, part] = wide @ rows.T * self._items.row_scales(places[part]).astype(np.float64)
+        wide, plan = of(vectors.astype(np.float64)), self._items.plan
+        if isinstance(plan, EllPlan) and plan.d >= FEWEST_COLUMNS:
+            for part in chunks(len(places), max(TERMS_AT_ONCE // (len(wide) * plan.widest), 1)):
+                for mine, columns, values in plan.stored(self._items.arrays, places[part]):
+                    found[:, part.start + mine] = (wide[:, columns] * of(values.astype(np.float64))).sum(2)
+            found *= self._items.row_scales(places).astype(np.float64)
+        else:
+            for part in chunks(len(places), ROWS_AT_ONCE):
+                rows = of(self._items.values(places[part]).astype(np.float64))
+                found[:, part] = wide @ rows.T * self._items.row_scales(places[part]).astype(np.float64)
         found *= scale[:, None].astype(np.float64)
         return found
 

@@ -60,8 +60,15 @@ GRAM_ROWS = 1 << 17
 """Largest number of rows from which a Gram matrix is computed."""
 DESCENTS = 3
 """Rounds of coordinate descent after int2 was rounded with error feedback."""
+MOST_AT_ONCE = 1 << 25
+"""Values of dense rows that are in memory at once, at most."""
 ROWS_AT_ONCE = 1 << 12
 """Rows whose scales are fitted together: they stay in the cache, which takes a third of the time."""
+
+
+def rows_at_once(d: int, most: int) -> int:
+    """Return the number of dense rows of `d` values, at most `most`, that are in memory at once."""
+    return max(1, min(most, MOST_AT_ONCE // d))
 
 
 def is_integer(precision: str) -> bool:

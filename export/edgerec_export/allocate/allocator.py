@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from edgerec.tables import DenseTable, SparseTable, Table
 from edgerec.tables.codes import LARGEST, damped
-from edgerec_export.allocate.importance import Importance, item_importance, user_importance
+from edgerec_export.allocate.importance import Importance, item_importance, user_importance, value_effects
 from edgerec_export.layouts import TableAllocation
 from edgerec_export.source import Source, near_one
+from edgerec_export.thin import is_thin, of_largest
 from edgerec_export.values import BYTES, DAMPING, chunks
 
 ROWS_AT_ONCE = 1 << 15
@@ -322,6 +323,8 @@ def pruned(source: Source, n_values: float) -> Source:
     if sum(table.n_values for table in tables.values()) <= n_values:
         return source
     near = near_one(source)
+    if is_thin(source.items) and source.users is None:
+        return replace(source, items=of_largest(source.items, value_effects(near), int(n_values)))
     sides = [("items", near.items, item_importance)]
     if near.users is not None:
         sides.append(("users", near.users, user_importance))

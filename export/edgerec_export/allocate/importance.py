@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 
 from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.tables import Table
+from edgerec.tables.codes import TINY
 from edgerec_export.source import Source
+from edgerec_export.thin import is_thin, largest_of_rows, rows_of, squares_of_columns
 from edgerec_export.values import GRAM_ROWS, chunks, gram
 
 ROWS_AT_ONCE = 1 << 15
 ANSWERED = 0.5
 """Exponent of an item's interactions in its share of answers. With 0, 0.5 and 1 NDCG@20 of fitted bundles on ML-1M
 differs by .002 at most."""
+
+PAIRED = 0.25
+"""Exponent of the interactions of both items in the effect of a pair."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Importance:
 
     Attributes:
         shares: (n_rows,) share w of each row.
-        gram: (d, d) second moment G of the vectors that rows are multiplied by.
+        gram: (d, d) second moment G of the vectors that rows are multiplied by; of a thin table (d,), its diagonal.
     """
 
     shares: NDArray[np.float64]
@@ -37,7 +42,7 @@ class Importance:
 
     def by_value(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the (n, d) weight of the squared error of each value, if errors of dimensions are uncorrelated."""
-        weights: NDArray[np.float32] = (self.shares[rows, None] * np.diag(self.gram)).astype(np.float32)
+        weights: NDArray[np.float32] = (self.shares[rows, None] * self._diagonal).astype(np.float32)
         return weights
 
     def turned(self, axes: NDArray[np.float64]) -> Importance:
@@ -46,13 +51,20 @@ class Importance:
 
     def score_error(self, rows: NDArray[np.int64], errors: NDArray[np.float64]) -> float:
         """Return the part of the mean squared error of scores that (len(rows), d) errors of these rows cause."""
-        return float(self.shares[rows] @ (errors @ self.gram * errors).sum(1))
+        weighted = errors @ self.gram if self.gram.ndim == 2 else errors * self.gram
+        return float(self.shares[rows] @ (weighted * errors).sum(1))
+
+    @property
+    def _diagonal(self) -> NDArray[np.float64]:
+        return np.diag(self.gram) if self.gram.ndim == 2 else self.gram
 
 
 def item_importance(source: Source) -> Importance:
     """Return the importance of errors of item rows."""
     if source.users is not None:
         return Importance(_answered(source), gram(source.users))
+    if is_thin(source.items) and isinstance(source.encoder, LinearEncoder):
+        return Importance(_answered(source), squares_of_columns(source.items, _in_histories(source, source.encoder)))
     weights: NDArray[np.float64] = np.ones(source.items.n_rows)
     matrix: NDArray[np.float64] = np.eye(source.items.d)
     if isinstance(source.encoder, LinearEncoder):
@@ -69,6 +81,28 @@ def user_importance(source: Source) -> Importance:
     """Return the importance of errors of user rows, which have equal shares."""
     n = 0 if source.users is None else source.users.n_rows
     return Importance(np.full(n, 1 / max(n, 1)), _moment(source.items, _answered(source)))
+
+
+def value_effects(source: Source) -> NDArray[np.float64]:
+    """Return the (n_values,) effect on scores of leaving out each value of a thin table, whose columns are items.
+
+    It is the square of the value, relative to the largest of its row, times a power of the interactions of both items.
+    The exponent is a compromise: the squared error of scores itself, in which frequent items count more, is better on
+    ML-100K (with 3 values a row NDCG@20 is .4076 rather than .4043) and worse on Amazon Beauty (with 1.7 values a row
+    .0754 rather than .0835), where most items are rare.
+    """
+    table, counts = source.items, _counts(source)
+    if not is_thin(table):
+        raise ValueError("the table is not thin")
+    rows = rows_of(table)
+    largest = np.maximum(largest_of_rows(table), np.float32(TINY))[rows]
+    weights: NDArray[np.float64] = (counts[rows] * counts[table.columns]) ** PAIRED
+    return weights * np.square(table.values.astype(np.float64) / largest)
+
+
+def _in_histories(source: Source, encoder: LinearEncoder) -> NDArray[np.float64]:
+    """Return the (n_items,) share of each item in the squares of users' vectors."""
+    return _shares(_counts(source) * np.square(encoder.weights.astype(np.float64)))
 
 
 def _answered(source: Source) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from edgerec_export.layouts import BLOCKED, Rotation, TableAllocation
 from edgerec_export.patch import PRECISION_OF_BITS, PreviousBundle, PreviousRows, matched, stored_block
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
-from edgerec_export.values import BYTES, DAMPING, chunks
+from edgerec_export.values import BYTES, DAMPING, chunks, rows_at_once
 
 if TYPE_CHECKING:
     from edgerec_export.draft import Draft
@@ -254,7 +254,7 @@ def keep_rows(
     else:  # the stored scale is copied with the codes, and has the same meaning over the same top only
         retained &= older.top == packed.scales.top
     root = None if gram is None else np.linalg.cholesky(gram + np.eye(table.d) * (DAMPING * np.trace(gram) + TINY))
-    for part in chunks(plan.n_rows, ROWS_AT_ONCE):
+    for part in chunks(plan.n_rows, rows_at_once(plan.d, ROWS_AT_ONCE)):
         places = part.start + np.flatnonzero(retained[part])
         if places.size:
             values = table.rows(plan.order[places])

@@ -10,7 +10,7 @@ from edgerec_export.layouts.base import BlockGroup, Bounds, Placed, Scales, Sect
 from edgerec_export.layouts.bitmask import BITMASK
 from edgerec_export.layouts.csc import Csc
 from edgerec_export.layouts.csr import Csr
-from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE
+from edgerec_export.layouts.ell import ELL, VALUES_AT_ONCE, EllPlan
 from edgerec_export.layouts.ids import hashes, id_order, pack_ids, pack_strings
 from edgerec_export.layouts.mixed import BYTES_AT_ONCE, Dense, Mixed
 from edgerec_export.layouts.rotation import Rotation
@@ -58,6 +58,7 @@ __all__ = [
     "VALUES_AT_ONCE",
     "BlockGroup",
     "Bounds",
+    "EllPlan",
     "Layout",
     "LayoutVariant",
     "Placed",

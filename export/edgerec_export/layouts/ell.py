@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.tables import Table
+from edgerec.tables import SparseTable, Table
 from edgerec_export.layouts import variants
 from edgerec_export.layouts.base import Arrays, BlockGroup, Placed, Scales, Sections, TablePlan
 from edgerec_export.layouts.variants import ByCount, ScoringCost, block_groups_of
 from edgerec_export.onnx import DecodedRows, Flat, Graph, Name, Slots, Tensor, add_scattered, centred, slots
+from edgerec_export.thin import slots_of_rows
 from edgerec_export.values import ZERO, ZERO4, Block, Coder, chunks, fetch, store
 
 VALUES_AT_ONCE = 1 << 17
@@ -43,6 +44,8 @@ class EllPlan(TablePlan):
         firsts = dict(zip(self.blocks, self.value_starts(), strict=True))
 
         def rows_of(rows: NDArray[np.int64], block: Block) -> Slots:
+            if isinstance(table, SparseTable):
+                return Slots(*slots_of_rows(table, rows, block.width))
             return slots(table.rows(rows), block.width)
 
         def put(block: Block, first: int, values: NDArray[Any], rows: Slots) -> None:
@@ -54,12 +57,24 @@ class EllPlan(TablePlan):
 
     def unpack(self, arrays: Arrays, places: NDArray[np.int64]) -> NDArray[Any]:
         full = np.zeros((len(places), self.d), np.int32 if self.is_integer else np.float32)
+        for mine, columns, values in self.stored(arrays, places):
+            full[mine[:, None], columns] = values
+        return full
+
+    @property
+    def widest(self) -> int:
+        """Number of values of the widest block."""
+        return max(block.width for block in self.blocks)
+
+    def stored(
+        self, arrays: Arrays, places: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]]:
+        """Yield of each block the m rows among `places`, as indices of these, with (m, width) columns and values."""
         which = self.block_of(places)
         for number, first in enumerate(self.value_starts()):
             block, mine = self.blocks[number], np.flatnonzero(which == number)
             index = (places[mine] - block.first)[:, None] * block.width + np.arange(block.width)
-            full[mine[:, None], arrays["c"][first + index]] = fetch(arrays[""], index, block)
-        return full
+            yield mine, arrays["c"][first + index], fetch(arrays[""], index, block)
 
     def add_rows(self, g: Graph, placed: Placed, rows: Name) -> DecodedRows:
         flat = self.flat(placed)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import width_choices as padding_candidates
-from edgerec.tables import Table
+from edgerec.tables import SparseTable, Table
 from edgerec_export.layouts.base import BlockGroup, TablePlan
+from edgerec_export.thin import counts_of_rows, is_thin, lengths_of_rows
 from edgerec_export.values import BYTES, PER_BYTE, Block, block_of, chunks
 
 ROWS_AT_ONCE = 1 << 16
@@ -120,6 +121,8 @@ class TableRequest:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """(n_rows,) nonzero values of each row; 1 for a row of zeros, which stores one zero."""
+        if isinstance(self.table, SparseTable):
+            return np.maximum(counts_of_rows(self.table), 1)
         found = np.empty(self.table.n_rows, np.int64)
         for part in chunks(self.table.n_rows, ROWS_AT_ONCE):
             found[part] = np.count_nonzero(self.table.rows(np.arange(part.start, part.stop)), axis=1)
@@ -128,6 +131,8 @@ class TableRequest:
     @cached_property
     def lengths(self) -> NDArray[np.float32]:
         """(n_rows,) Euclidean norm of each row."""
+        if is_thin(self.table):
+            return lengths_of_rows(self.table)
         found = np.empty(self.table.n_rows, np.float32)
         for part in chunks(self.table.n_rows, ROWS_AT_ONCE):
             found[part] = np.linalg.norm(self.table.rows(np.arange(part.start, part.stop)), axis=1)
