@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edgerec.budget import Budget
     from edgerec.data import Interactions, load_data
     from edgerec.fitting import fit
-    from edgerec.models.neighbours import item_neighbours
     from edgerec.runtime import Recommender, metadata
     from edgerec.streaming import train_stream
     from edgerec.training import Run
@@ -30,7 +29,6 @@ _HOME = {
     "Run": "edgerec.training",
     "evaluate": "edgerec.api",
     "fit": "edgerec.fitting",
-    "item_neighbours": "edgerec.models.neighbours",
     "load_data": "edgerec.data",
     "metadata": "edgerec.runtime",
     "train": "edgerec.api",
@@ -45,7 +43,6 @@ __all__ = [
     "Run",
     "evaluate",
     "fit",
-    "item_neighbours",
     "load_data",
     "metadata",
     "train",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgerec.budget import (
     BITS_PER_VALUE,
     BLOCK_OVERHEAD,
+    SPARSE_OVERHEAD,
     Budget,
     bundle_overhead,
     coded_overhead,
@@ -24,7 +25,7 @@ from edgerec.data import split as split_interactions
 from edgerec.data.ranked import parts_of_rank
 from edgerec.errors import RunError
 from edgerec.files import filling
-from edgerec.measure import evaluate, measure_vectors
+from edgerec.measure import evaluate, measure_fit, measure_vectors
 from edgerec.methods import FitWithin, Job, Workers
 from edgerec.methods.search import SearchHistory
 from edgerec.models import SizePlan, Vectors
@@ -75,7 +76,7 @@ def train(
             'popularity', or for 'dense', a full table, without a budget.
         budget: '10%' of the dense fp32 tables, '512KiB' of a default bundle, '8B/row' or a parameter count; None only
             for a method that takes none, such as 'dense'.
-        dimensions: dimensions of a full row.
+        dimensions: dimensions of a full row; of neighbours, its values, the item itself and its neighbours.
         split: 'random:80/20', 'random:50/25/25', 'random:50+25/25', 'leave-one-out', 'leave-last-out', 'time:80/20',
             'published', or 'all', which trains on everything, so that no test metrics are measured. Without a
             validation share, settings and epochs are chosen on a held-back part of the training share.
@@ -87,7 +88,7 @@ def train(
         seed: seed of every random choice.
         threads: maximum number of threads; None for the backbone's own choice. One thread makes the result
             reproducible to the bit.
-        device: 'cpu', or 'cuda' for a GPU; set, rigl, sparserec and pep train on the CPU alone.
+        device: 'cpu', or 'cuda' for a GPU; neighbours, set, rigl, sparserec and pep train on the CPU alone.
         max_epochs: maximum number of training epochs; None for the backbone's own.
         patience: epochs without a better validation NDCG@20 before training stops; None for the backbone's own.
         sample_users: number of users, chosen by the seed, on which validation and test parts are measured; None for
@@ -211,7 +212,7 @@ def _fit(
     threads, sample = request.options.threads, request.options.sample
     metrics, tests = {}, len(parts.test) > 0
     if tests:
-        metrics["test"] = measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer, sample)
+        metrics["test"] = measure_fit(parts, vectors, trained, threads, sample)
     if vectors.untruncated is not None and tests:
         metrics["uncut"] = measure_vectors(
             parts, vectors.untruncated.users, vectors.untruncated.items, threads, sample=sample
@@ -232,7 +233,8 @@ def _fit(
         rows, user_counts = ranks.collect(vectors.users), ranks.collect(trained.user_counts().astype(np.uint32))
         users = stored_table(rows, sizes.users if ranks.rank == 0 else None, sparse=result.sparse)
     return Run(
-        items=stored_table(vectors.items, sizes.items, sparse=result.sparse, codes=vectors.codes),
+        items=vectors.sparse_items
+        or stored_table(vectors.items, sizes.items, sparse=result.sparse, codes=vectors.codes),
         users=users,
         encoder=None if encoded is None else encoded.encoder,
         user_ids=interactions.user_ids,
@@ -275,6 +277,7 @@ def job_of(
     elif bits is None:
         user_ids = parts.train.user_ids if users else None
         overhead, block_overhead = bundle_overhead(parts.train.item_ids, user_ids, request.precision), BLOCK_OVERHEAD
+        overhead += SPARSE_OVERHEAD if request.backbone.sparse_rows else 0
     else:
         overhead, block_overhead = coded_overhead(parts.train.item_ids, request.dimensions, bits)
 

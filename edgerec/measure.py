@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,14 @@ from edgerec.data import (
 from edgerec.data.stream import among
 from edgerec.errors import BundleError, DataError, RequestError
 from edgerec.files import storage_failure
+from edgerec.models import Vectors
+from edgerec.models.encoder import LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
+from edgerec.models.sparse_items import evaluate_sparse, is_item_item
 from edgerec.runtime import Recommendation, Recommender
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.ranking import padded
-from edgerec.tables import CodedTable
+from edgerec.tables import CodedTable, SparseTable
 from edgerec.tables.codes import in_int8
 from edgerec.training import Run
 
@@ -39,6 +42,8 @@ Part = Literal["validation", "test"]
 KS = (5, 10, 20)
 BATCH_SCORES = 4_000_000
 """Maximum number of scores in a batch of users: 16 MB."""
+BATCH_VALUES = 100_000_000
+"""Maximum number of values of the rows of their histories: 400 MB."""
 
 
 def measure_vectors(
@@ -52,6 +57,24 @@ def measure_vectors(
     """Return the test metrics of vectors (n_users, d) and (n_items, d); the other parts are masked."""
     seen, scores = [parts.train, parts.validation], None if scorer is None else scorer.scores
     return evaluate_vectors(users, items, seen, parts.test, ks=KS, threads=threads, scores=scores, sample=sample)
+
+
+def measure_fit(
+    parts: Split, vectors: Vectors, history: Interactions, threads: int | None = None, sample: Sample | None = None
+) -> dict[str, float]:
+    """Return the test metrics of the vectors of a fit; users without a vector are computed from `history`."""
+    if vectors.sparse_items is not None and isinstance(vectors.encoder, LinearEncoder):
+        return evaluate_sparse(
+            vectors.sparse_items,
+            vectors.encoder,
+            history,
+            [parts.train, parts.validation],
+            parts.test,
+            ks=KS,
+            threads=threads,
+            sample=sample,
+        )
+    return measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer, sample)
 
 
 def evaluate(
@@ -103,6 +126,17 @@ def evaluate(
         (parts.validation, [parts.train]) if part == "validation" else (parts.test, [parts.train, parts.validation])
     )
     if isinstance(subject, Run):
+        if isinstance(subject.items, SparseTable) and is_item_item(subject.items, subject.encoder):
+            return evaluate_sparse(
+                subject.items,
+                cast(LinearEncoder, subject.encoder),
+                _history(parts),
+                seen,
+                positives,
+                ks=KS,
+                threads=threads,
+                sample=sample,
+            )
         items = subject.items.dense()
         users = _user_vectors(subject, _history(parts), items)
         scores = None if subject.scorer is None else subject.scorer.scores
@@ -229,15 +263,20 @@ def bundle_rankings(
     shown = min(k, model.n_items)
     answers = np.full((len(rows), k), -1, np.int64)
     others = np.zeros(0, np.int64) if only is None else np.setdiff1d(np.arange(seen.n_items), only)
-    for start in range(0, len(rows), batch):
+    lengths, start = history.user_counts()[rows], 0
+    while start < len(rows):
         users = rows[start : start + batch]
+        if not model.n_users:
+            longest = max(int(lengths[start : start + batch].max()), 1)
+            users = users[: max(BATCH_VALUES // (longest * model.manifest.d), 1)]
         exclude = padded([to_bundle[np.union1d(seen.items_of(user), others)] for user in users])
         if model.n_users:
             inputs = {"user": model.user_rows([user_ids[user] for user in users])}
         else:
             inputs = {"history": padded([to_bundle[history.items_of(user)] for user in users])}
         items, _ = model.recommend_rows(inputs, exclude, shown)
-        answers[start : start + batch, :shown] = from_bundle[items]
+        answers[start : start + len(users), :shown] = from_bundle[items]
+        start += len(users)
     return answers
 
 

@@ -13,7 +13,7 @@ from edgerec.errors import RequestError, SettingError, UnsupportedError
 from edgerec.methods import VARIANT, Method, Workers, default_backbone
 from edgerec.methods import method as find_method
 from edgerec.methods.search import searches
-from edgerec.models import Backbone, device_of
+from edgerec.models import Backbone
 from edgerec.models import backbone as find_backbone
 from edgerec.ranks import Ranks
 from edgerec.training import FitOptions
@@ -73,7 +73,7 @@ class TrainRequest:
                 "the precision auto is for --method bet or ciess with --backbone svd, which choose each row's bits; "
                 "name another one here, and give 'edgerec export' --precision auto"
             )
-        check_device(technique, device)
+        check_device(model, technique, device)
         limit = Budget.parse(budget) if isinstance(budget, str) else budget
         config = configured(model.config, settings, f"backbone {backbone}")
         return cls(
@@ -107,8 +107,8 @@ class TrainRequest:
         }
 
 
-def check_device(method: Method, device: str) -> None:
-    """Raise UnsupportedError for a device that torch does not find, or that the method does not train on."""
+def check_device(backbone: Backbone, method: Method, device: str) -> None:
+    """Raise UnsupportedError for a device that torch does not find, or that one of both does not train on."""
     if device == "cpu":
         return
     if method.cpu_only:
@@ -116,7 +116,7 @@ def check_device(method: Method, device: str) -> None:
             f"the method {method.name} trains sparse tables, on the CPU only: leave the device {device!r} out, or "
             "choose another method"
         )
-    device_of(device)
+    backbone.check_device(device)
 
 
 def check_workers(request: TrainRequest, workers: Workers) -> None:

@@ -69,6 +69,7 @@ BACKBONE_SPACES: Mapping[str, Space] = {
     "lightgcn": {**_GRAPH, "temperature": Range(0.2, 5.0, log=True)},
     "mf": {**_RANKED_PAIRS, "std": Range(0.01, 0.3, log=True)},
     "ncf": {**_RANKED_PAIRS, "products": Range(0.1, 0.9), "rate": Range(0.01, 1.0, log=True)},
+    "neighbours": {"reg": Range(3.0, 3000.0, log=True)},
     "ngcf": {**_GRAPH, "dropout": Range(0.0, 0.5)},
     "svd": {"a": Range(0.0, 0.8), "b": Range(0.0, 0.8), "c": Range(-0.4, 0.4), "power": Range(0.0, 1.0)},
 }
@@ -301,6 +302,8 @@ def _tried(
 
 def _score_of_histories(request: TrainRequest, parts: Split, result: FitResult) -> float:
     """Return the score of users computed from their histories. Raises UnsupportedError without an encoder."""
+    if result.vectors.sparse_items is not None:
+        return validate(parts, result.vectors, request.options)[SELECTION]
     encoded = request.backbone.encode(result.vectors, parts.train, result.config, threads=request.options.threads)
     if encoded is None:
         raise UnsupportedError(

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from edgerec.data import Interactions, Split, metrics_of_users, popularity_of, tested_rows, top_k
 from edgerec.extras import require
 from edgerec.measure import bundle_rankings
-from edgerec.models.neighbours import REGS, ItemRegression, Neighbours
+from edgerec.models import SizePlan
+from edgerec.models.neighbours import REGS, Neighbours, NeighboursConfig
 from edgerec.runtime import Recommender
-from edgerec_export import Source, export, from_neighbours
+from edgerec.training import Fit, FitOptions
+from edgerec_export import Source, export
 
 FULL, NEAREST = "ease", "neighbours"
-MOST_NEIGHBOURS = 24
+MOST_VALUES = 32
+"""Values of a row before the export leaves out those that change scores least."""
 K = 20
 Floats = NDArray[np.float32]
 
@@ -52,18 +55,6 @@ def weights_of(precision: Floats) -> Floats:
     return precision
 
 
-def source_of(train: Interactions, found: Neighbours) -> Source:
-    """Return the tables of a bundle of neighbours."""
-    return from_neighbours(
-        found.neighbours,
-        found.weights,
-        of_history=found.of_history,
-        of_answer=found.of_answer,
-        item_ids=train.item_ids,
-        item_counts=train.item_counts(),
-    )
-
-
 def full_row(parts: Split) -> dict[str, Any]:
     """Choose the regularization on validation, and measure B in fp32 on the test part."""
 
@@ -77,26 +68,26 @@ def full_row(parts: Split) -> dict[str, Any]:
 
 
 def nearest_row(parts: Split, limit: int) -> dict[str, Any]:
-    """Choose the regularization on validation, and measure the bundle with as many neighbours as the limit allows."""
+    """Train nearest neighbours, and measure their bundle of at most `limit` bytes in int8."""
+    run = Fit(Neighbours(), parts, SizePlan(MOST_VALUES), NeighboursConfig(), FitOptions(threads=1)).run()
+    train = parts.train_all if parts.fit_all else parts.train
+    if run.vectors.sparse_items is None:
+        raise TypeError("neighbours have a sparse table")
+    source = Source(
+        run.vectors.sparse_items,
+        train.item_ids,
+        encoder=run.vectors.encoder,
+        item_counts=train.item_counts(),
+        about={"backbone": NEAREST, "method": "dense"},
+        trained=True,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "b.edgerec")
-
-        def bundle(train: Interactions, found: Neighbours) -> int:
-            how: dict[str, Any] = {"users": False, "similar": False, "layout": "ell", "scales": "row"}
-            out.unlink(missing_ok=True)
-            return export(source_of(train, found), out, precision="int8", verify=False, **how).nbytes
-
-        regression, scores = ItemRegression(parts.train), []
-        count = 1
-        while count < MOST_NEIGHBOURS and bundle(parts.train, regression.neighbours(count + 1, REGS[0])) <= limit:
-            count += 1
-        for reg in REGS:
-            bundle(parts.train, regression.neighbours(count, reg))
-            scores.append(_bundle_metrics(out, parts.train, parts.validation)["ndcg@20"])
-        reg = REGS[int(np.argmax(scores))]
-        nbytes = bundle(parts.train_all, ItemRegression(parts.train_all).neighbours(count, reg))
-        found = _bundle_metrics(out, parts.train_all, parts.test)
-    return {"bytes": nbytes, **found, "validation": max(scores), "settings": {"reg": reg, "neighbours": count}}
+        how: dict[str, Any] = {"users": False, "similar": False, "layout": "ell", "fit": True}
+        nbytes = export(source, out, precision="int8", max_bytes=limit, verify=False, **how).nbytes
+        found = _bundle_metrics(out, train, parts.test)
+    settings = {"reg": run.config.reg, "values": MOST_VALUES}
+    return {"bytes": nbytes, **found, "validation": run.validation["ndcg@20"], "settings": settings}
 
 
 def _bundle_metrics(bundle: Path, train: Interactions, test: Interactions) -> dict[str, float]:

@@ -194,6 +194,8 @@ BLOCK_OVERHEAD = 320
 """Upper bounds of the bytes of a default bundle's graphs, manifest, card and alignment: a fixed part, and a part for
 each distinct size of a table (a block). The contract suite checks them."""
 
+SPARSE_OVERHEAD = 2 << 10
+"""As `FIXED_OVERHEAD`, what the graphs of rows with values in any columns take more."""
 
 MOST_POPULAR = 256
 """Number of items that a bundle without users ranks for an empty history: two bytes each, or four above 65,536 items.

@@ -76,7 +76,8 @@ def command(
       edgerec recommend films.bundle --user 42 -k 10
 
     Give --user for a bundle with users; items that the user interacted with in training are left out only with --data
-    or --exclude. Give --history for a bundle without users (exported with --no-users, or of the backbones svd and lae).
+    or --exclude. Give --history for a bundle without users (exported with --no-users, or of the backbones svd, lae
+    and neighbours).
 
     \b
     More examples:

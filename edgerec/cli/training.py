@@ -18,8 +18,8 @@ from edgerec.models import BACKBONES
 from edgerec.models import backbone as find_backbone
 from edgerec.request import AUTO, settings_of
 
-MAX_EPOCHS = "15 for ials, 16 for lae, 25 for mf, 40 for ncf, 100 for lightgcn and ngcf, 1 for svd"
-PATIENCE = "2 for ials, 5 for mf and ncf, 6 for lae, 15 for lightgcn and ngcf, 1 for svd"
+MAX_EPOCHS = "15 for ials, 16 for lae, 25 for mf, 40 for ncf, 100 for lightgcn and ngcf, 1 for svd and neighbours"
+PATIENCE = "2 for ials, 5 for mf and ncf, 6 for lae, 15 for lightgcn and ngcf, 1 for svd and neighbours"
 """The defaults of the backbones, whose classes are loaded when one is trained; a test compares the two."""
 
 
@@ -40,8 +40,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=Choice(BACKBONES),
         show_default="ials, or mf for a method that does not work with it",
         help="Model to train: implicit ALS (ials), matrix factorization with BPR (mf), NeuMF (ncf), a graph network "
-        "(lightgcn, ngcf), a truncated SVD (svd), or a linear autoencoder that is trained in the codes of the bundle "
-        "(lae).",
+        "(lightgcn, ngcf), a truncated SVD (svd), a linear autoencoder that is trained in the codes of the bundle "
+        "(lae), or the nearest neighbours of each item (neighbours).",
     ),
     option(
         "--method",
@@ -60,14 +60,19 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "four times as many values. lae trains in the codes of int8, int4 and int2. With auto, bet and ciess choose "
         "the bits of each item of an svd.",
     ),
-    option("--dimensions", default=64, help="Number of dimensions of a full vector, the most that a row can have."),
+    option(
+        "--dimensions",
+        default=64,
+        help="Number of dimensions of a full vector, the most that a row can have; of neighbours, values in a row.",
+    ),
     seed_option,
     threads_option,
     option(
         "--device",
         default="cpu",
         metavar="NAME",
-        help="Processor to train on: cpu, or cuda for a GPU; set, rigl, sparserec and pep train on the CPU alone.",
+        help="Processor to train on: cpu, or cuda for a GPU; neighbours, set, rigl, sparserec and pep train on the "
+        "CPU alone.",
     ),
     option("--epochs", type=click.IntRange(1), show_default=MAX_EPOCHS, help="Maximum number of training epochs."),
     option(

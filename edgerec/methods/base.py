@@ -108,19 +108,21 @@ class Job:
         Args:
             blocks: number of distinct sizes of all tables; each is a block of the exported graph, and takes bytes of a
                 budget in bytes.
-            sparse: True if values may be anywhere in a row, so that a budget in bytes covers their positions too.
+            sparse: True if values may be anywhere in a row, so that a budget in bytes covers their positions too, as
+                those of a backbone with sparse rows do.
 
         Raises BudgetError if no budget is given or it is too small.
         """
         if self.budget is None:
             raise BudgetError("this method needs a --budget such as 10%, 512KiB, 8B/row or a parameter count")
         rows = [self.train.n_items, self.train.n_users] if self.user_table else [self.train.n_items]
+        columns = self.train.n_items if self.backbone.sparse_rows else self.d
         return self.budget.values(
             self.n_rows,
             self.d,
             bytes_per_value=self.bytes_per_value,
             overhead=self.overhead + blocks * self.block_overhead,
-            positions=sparse_positions(rows, self.d) if sparse else (PREFIX,),
+            positions=sparse_positions(rows, columns) if sparse or self.backbone.sparse_rows else (PREFIX,),
         )
 
     def size_budget(self, *, user_widths: int | None = None, item_widths: int | None = None) -> SizeBudget:

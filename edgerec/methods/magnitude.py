@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BudgetError
 from edgerec.methods.base import Job, Method, check_user_share
-from edgerec.models import SizePlan, Vectors, check_ranges
+from edgerec.models import BACKBONES, SizePlan, Vectors, check_ranges
 from edgerec.training import SELECTION, FitResult, Step
 
 
@@ -124,6 +124,8 @@ class Magnitude(Method):
     """
 
     name: ClassVar[str] = "magnitude"
+    # Rows of neighbours have their largest weights already, and the exporter prunes them to a size.
+    backbones: ClassVar[frozenset[str]] = frozenset(BACKBONES) - {"neighbours"}
     config: ClassVar[type[MagnitudeConfig]] = MagnitudeConfig
 
     def fit(self, job: Job, config: MagnitudeConfig) -> FitResult:

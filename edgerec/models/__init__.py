@@ -32,6 +32,7 @@ _HOME = {
     "lightgcn": ("edgerec.models.lightgcn", "LightGCN"),
     "mf": ("edgerec.models.mf", "MF"),
     "ncf": ("edgerec.models.ncf", "NCF"),
+    "neighbours": ("edgerec.models.neighbours", "Neighbours"),
     "ngcf": ("edgerec.models.ngcf", "NGCF"),
     "svd": ("edgerec.models.svd", "SVD"),
 }

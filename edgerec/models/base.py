@@ -14,7 +14,7 @@ from edgerec.data import Interactions
 from edgerec.errors import TableError, UnsupportedError
 from edgerec.models.scorer import NeuMFScorer
 from edgerec.models.torch_tools import device_of
-from edgerec.tables import RowCodes
+from edgerec.tables import RowCodes, SparseTable
 from edgerec.tables.codes import in_int8
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ SCORER_PREFIX = "scorer_"
 _UNTRUNCATED_PREFIX = "uncut_"  # as checkpoints store it
 _ENCODER_PREFIX = "encoder_"
 _CODES_PREFIX = "codes_"
+_SPARSE_PREFIX = "sparse_"
 
 
 def check_sizes(sizes: NDArray[np.int64] | None, n: int, d: int, side: str) -> None:
@@ -98,6 +99,8 @@ class Vectors:
             for floats.
         scorer: scorer of NCF's rows; None for inner products.
         untruncated: full rows as trained, if rows were truncated to their sizes after training; else None.
+        sparse_items: (n_items, n_items) table of a model of few values in rows of items, which has no dense rows:
+            `users` and `items` have no dimensions then. None for all others.
     """
 
     users: NDArray[np.float32]
@@ -106,6 +109,7 @@ class Vectors:
     codes: RowCodes | None = None
     scorer: NeuMFScorer | None = None
     untruncated: Vectors | None = None
+    sparse_items: SparseTable | None = None
 
     def with_history(self, history: Interactions) -> Vectors:
         """Return the same vectors, with users without a table recomputed from `history` and the current items."""
@@ -131,12 +135,15 @@ class Vectors:
             arrays |= _prefixed(SCORER_PREFIX, self.scorer.arrays())
         if self.untruncated is not None:
             arrays |= _prefixed(_UNTRUNCATED_PREFIX, self.untruncated.arrays())
+        if self.sparse_items is not None:
+            arrays |= _prefixed(_SPARSE_PREFIX, self.sparse_items.arrays())
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: State) -> Vectors:
         """Return the vectors of named arrays. Raises KeyError, TypeError, ValueError if they form none."""
         untruncated, codes = _part(arrays, _UNTRUNCATED_PREFIX), _part(arrays, _CODES_PREFIX)
+        sparse = _part(arrays, _SPARSE_PREFIX)
         return cls(
             arrays["users"],
             arrays["items"],
@@ -144,6 +151,7 @@ class Vectors:
             RowCodes.from_arrays(codes) if codes else None,
             scorer_of(arrays),
             cls.from_arrays(untruncated) if untruncated else None,
+            SparseTable.from_arrays(sparse, len(arrays["items"])) if sparse else None,
         )
 
 
@@ -219,6 +227,9 @@ class Backbone(Protocol):
         config: frozen dataclass of its settings; every field has a default and is documented.
         trainer_class: called with train, sizes, config, seed, threads and the device's name.
         user_table: False if a user's vector is computed from its history.
+        sparse_rows: True if a row of items has few values, whose columns are items, as `Vectors.sparse_items`; a row's
+            size is the number of its values.
+        cpu_only: True if it trains on the CPU alone.
         size_exponent: exponent of frequencies in sizes by popularity, unless a setting gives it.
         max_epochs: maximum number of epochs.
         patience: epochs without a better validation NDCG@20 before training stops.
@@ -235,6 +246,8 @@ class Backbone(Protocol):
     config: ClassVar[type[Any]]
     trainer_class: ClassVar[Callable[..., Trainer]]
     user_table: ClassVar[bool] = True
+    sparse_rows: ClassVar[bool] = False
+    cpu_only: ClassVar[bool] = False
     size_exponent: ClassVar[float] = 0.25
     max_epochs: ClassVar[int]
     patience: ClassVar[int]
@@ -295,11 +308,20 @@ class Backbone(Protocol):
             TableError: sizes that do not fit the rows.
         """
         if device != "cpu":
-            device_of(device)  # before any work
+            self.check_device(device)  # before any work
         if not self.user_table and sizes.users is not None:
             raise UnsupportedError(f"{self.name} has no user table, so users take no sizes: give SizePlan(users=None)")
         sizes.check(train)
         return self.trainer_class(train, sizes, self.closed(config), seed, threads, device)
+
+    def check_device(self, device: str) -> None:
+        """Raise UnsupportedError for a device that torch does not find, or that the backbone does not train on."""
+        if self.cpu_only:
+            raise UnsupportedError(
+                f"the backbone {self.name} trains on the CPU only: leave the device {device!r} out, or choose another "
+                "backbone"
+            )
+        device_of(device)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data import Interactions, metrics_of_users, split, tested_rows, top_k
-from edgerec.extras import require
+from edgerec.budget import BITS_PER_VALUE
+from edgerec.data import Interactions
+from edgerec.errors import UnsupportedError
+from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors
+from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.settings import check_range
+from edgerec.models.sparse_items import item_table
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -21,104 +25,43 @@ if TYPE_CHECKING:
 
 REGS = (10.0, 30.0, 100.0, 300.0, 1000.0)
 """Regularizations to choose from."""
-CANDIDATES = 50
-"""Items that each item is regressed on, unless a setting gives the number."""
+MOST_ITEMS = 1 << 16
+"""Items whose columns bundles store in two bytes."""
 _ROWS = 512
 """Rows of the items' Gram matrix that are in memory at once."""
 _SOLVED_AT_ONCE = 2048
-_K = 20
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Pairs = tuple[Ints, Ints, Floats, Floats]
+"""Pairs of items i < j, their weights, and the (n_items,) roots of the items' precisions."""
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """Neighbours of each item, as `edgerec_export.from_neighbours` takes them.
-
-    The score of item j is the sum over items i of the history of `of_history[i] * of_answer[j]` times the weight of the
-    pair, which the row of i or of j has.
+class NeighboursConfig:
+    """Settings of nearest neighbours.
 
     Attributes:
-        neighbours: (n_items, k) item rows, -1 for none. Each pair is in one of its two rows.
-        weights: (n_items, k) weights of the pairs, above 0.
-        of_history: (n_items,) factors of items in a history.
-        of_answer: (n_items,) factors of items that are scored.
-        reg: the regularization.
+        reg: the ridge penalty, in interactions; None to choose it on validation.
+        candidates: items that each item is regressed on, those of the largest cosines; memory is 4 * candidates^2 bytes
+            an item.
     """
 
-    neighbours: Ints
-    weights: Floats
-    of_history: Floats
-    of_answer: Floats
-    reg: float
+    reg: float | None = None
+    candidates: int = 50
 
-    @cached_property
-    def _of_items(self) -> Matrix:
-        """(n_items, n_items) scores of items for a history of one item each."""
-        sparse, n = require("scipy.sparse", "train"), len(self.neighbours)
-        rows, at = np.nonzero(self.neighbours >= 0)
-        one_way = sparse.csr_array((self.weights[rows, at], (rows, self.neighbours[rows, at])), shape=(n, n))
-        scaled = sparse.diags_array(self.of_history) @ (one_way + one_way.T) @ sparse.diags_array(self.of_answer)
-        found: Matrix = scaled.tocsr()
-        return found
-
-    def scores(self, history: Matrix) -> NDArray[np.float32]:
-        """Return (n, n_items) scores for histories (n, n_items) of 0 and 1, without terms of two pairs."""
-        return np.asarray((history @ self._of_items).toarray(), np.float32)
-
-
-def item_neighbours(
-    interactions: Interactions, k: int, *, reg: float | None = None, candidates: int = CANDIDATES
-) -> Neighbours:
-    """Return `k` neighbours of each item with the weights of a regression on them.
-
-    Each item is regressed on the `candidates` items with the largest cosine to it, with a ridge penalty: SLIM after
-    selection of features (Ning and Karypis 2011, fsSLIM), by squares alone. With all items as candidates it is EASE
-    (Steck 2019, arXiv 1905.03375). The weight of a pair is its partial correlation, the mean of both items'
-    regressions. The pairs with the largest weights are taken first, each into the row of its items that has more room,
-    so that n_items * k numbers have almost as many pairs.
-
-    For the 41,000 items of Gowalla a penalty takes 13 s of a processor; memory is 4 * candidates^2 bytes an item.
-
-    Args:
-        interactions: users, items and their interactions.
-        k: neighbours in a row.
-        reg: the ridge penalty, in interactions; None for the best of `REGS` by NDCG@20 on a fifth of each user's
-            interactions, which is held back for the choice alone.
-        candidates: items that each item is regressed on, at least `k`.
-
-    Raises:
-        SettingError: a value is out of range.
-        DataError: there are too few interactions to hold back some.
-    """
-    check_range("k", k, 1, candidates)
-    check_range("reg", reg, 1e-3, 1e9)
-    if reg is None:
-        parts = split(interactions, "random:80/20")
-        reg = _chosen_reg(parts.train_all, parts.test, k, candidates)
-    return ItemRegression(interactions, candidates).neighbours(k, reg)
-
-
-def _chosen_reg(train: Interactions, held_back: Interactions, k: int, candidates: int) -> float:
-    """Return the regularization of `REGS` whose neighbours have the best NDCG@20 on the held-back interactions."""
-    regression, matrix, rows = ItemRegression(train, candidates), train.matrix(), tested_rows(held_back, None)
-
-    def score(reg: float) -> float:
-        found = regression.neighbours(k, reg)
-
-        def rank(some: slice) -> NDArray[np.int32]:
-            return top_k(lambda block: found.scores(matrix[block]), rows[some], train.n_items, _K, seen=[train])
-
-        return metrics_of_users(rank, held_back, rows, ks=(_K,))[f"ndcg@{_K}"]
-
-    return max(REGS, key=score)
+    def __post_init__(self) -> None:
+        """Raise SettingError for values out of range."""
+        check_range("reg", self.reg, 1e-3, 1e9)
+        check_range("candidates", self.candidates, 1, 1e4)
 
 
 class ItemRegression:
     """The regressions of all items on their candidates, for any regularization."""
 
-    def __init__(self, train: Interactions, candidates: int = CANDIDATES) -> None:
+    def __init__(self, train: Interactions, candidates: int) -> None:
         """Find the candidates of each item, and count the users that they share."""
+        self.train = train
+        self._solved_pairs: tuple[float, Pairs] | None = None
         self._counts = np.maximum(train.item_counts(), 1).astype(np.float64)
         self._n = train.n_items
         most = min(candidates, max(self._n - 1, 1))
@@ -144,18 +87,13 @@ class ItemRegression:
             self._among[of, place] = row[self._candidates[of]]
             row[others] = 0
 
-    def neighbours(self, k: int, reg: float) -> Neighbours:
-        """Return `k` neighbours of each item, which are among the candidates of one of the two."""
-        first, second, weights, roots = self._pairs(reg)
-        rows, others, weights = _in_rows(first, second, weights, self._n, k)
-        order = np.argsort(rows, kind="stable")
-        place = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
-        neighbours, found = np.full((self._n, k), -1, np.int64), np.zeros((self._n, k))
-        neighbours[rows[order], place], found[rows[order], place] = others[order], weights[order]
-        return Neighbours(neighbours, found, roots, 1 / roots, reg)
+    def pairs(self, reg: float) -> Pairs:
+        """Return the pairs of items with their partial correlations; those of the last regularization are stored."""
+        if self._solved_pairs is None or self._solved_pairs[0] != reg:
+            self._solved_pairs = reg, self._pairs(reg)
+        return self._solved_pairs[1]
 
-    def _pairs(self, reg: float) -> tuple[Ints, Ints, Floats, Floats]:
-        """Return the pairs of items i < j with their partial correlations, and roots (n_items,) of the precisions."""
+    def _pairs(self, reg: float) -> Pairs:
         weights, precisions = self._solved(reg)
         roots = np.sqrt(precisions)
         known = self._candidates >= 0
@@ -193,15 +131,18 @@ def _gram_rows(matrix: Matrix) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]
             yield start + at, rows.indices[part], rows.data[part]
 
 
-def _in_rows(first: Ints, second: Ints, weights: Floats, n: int, k: int) -> tuple[Ints, Ints, Floats]:
-    """Assign pairs of positive weight to one of n rows of `k`, of either item, the largest first, while one has room.
+def in_rows(first: Ints, second: Ints, weights: Floats, room: Ints) -> tuple[Ints, Ints, Floats]:
+    """Assign pairs of positive weight to the row of either item, the largest first, while one of them has room.
+
+    Args:
+        room: (n_items,) pairs that each row can have.
 
     Returns:
         The row, the other item and the weight of each assigned pair.
     """
     order = np.argsort(-weights, kind="stable")
     order = order[weights[order] > 0]
-    left, rows, taken = [k] * n, [], []
+    left, rows, taken = room.tolist(), [], []
     for pair, one, other in zip(order.tolist(), first[order].tolist(), second[order].tolist(), strict=True):
         row = one if left[one] >= left[other] else other
         if left[row]:
@@ -210,3 +151,117 @@ def _in_rows(first: Ints, second: Ints, weights: Floats, n: int, k: int) -> tupl
             taken.append(pair)
     chosen, into = np.array(taken, np.int64), np.array(rows, np.int64)
     return into, first[chosen] + second[chosen] - into, weights[chosen]
+
+
+class NeighboursTrainer:
+    """The regressions of one regularization, whose largest weights fill the rows that `sizes` gives room to."""
+
+    def __init__(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: NeighboursConfig,
+        seed: int,
+        threads: int | None,
+        device: str,
+    ) -> None:
+        """Start a fit; `seed`, `threads` and `device` are unused."""
+        self._train, self._sizes, self._config = train, sizes, config
+        self._regression: ItemRegression | None = None
+
+    def begin(self, start: Callable[[], ItemRegression]) -> None:
+        found = start()
+        if len(found.train) == len(self._train):  # a final training has more interactions
+            self._regression = found
+
+    def epoch(self) -> dict[str, float]:
+        """Solve all regressions."""
+        self._found()
+        return {}
+
+    def vectors(self) -> Vectors:
+        """Return the table and the encoder, as `sparse_items` and without dense rows."""
+        first, second, weights, roots = self._found()
+        sizes = np.full(self._train.n_items, self._sizes.d) if self._sizes.items is None else self._sizes.items
+        table = item_table(*in_rows(first, second, weights, sizes - 1), 1 / roots)
+        users, items = (np.zeros((n, 0), np.float32) for n in self._train.shape)
+        return Vectors(users, items, LinearEncoder(np.square(roots).astype(np.float32)), sparse_items=table)
+
+    def state(self) -> State:
+        """Return nothing that is trained: the interactions and the settings give the same table."""
+        return {"reg": np.array(self._config.reg)}
+
+    def restore(self, state: State) -> None:
+        return
+
+    def _found(self) -> Pairs:
+        if self._regression is None:
+            self._regression = ItemRegression(self._train, self._config.candidates)
+        return self._regression.pairs(float(self._config.reg or 0.0))
+
+
+class Neighbours(Backbone):
+    """The nearest neighbours of each item, with weights of a regression on them.
+
+    Each item is regressed on the `candidates` items with the largest cosine to it, with a ridge penalty: SLIM after
+    selection of features (Ning and Karypis 2011, fsSLIM), by squares alone. With all items as candidates it is EASE
+    (Steck 2019, arXiv 1905.03375). The weight of a pair is its partial correlation, the mean of both items'
+    regressions. The pairs with the largest weights are taken first, each into the row of its items that has more room,
+    so that rows of d values, of which the item itself is one, have almost d - 1 pairs an item. The score of item j is
+    the sum over items i of the history of root[i] / root[j] times the weight of the pair, with the roots of the items'
+    precisions, and of small terms of the neighbours that both have.
+
+    For the 41,000 items of Gowalla a penalty takes 13 s of a processor.
+    """
+
+    name: ClassVar[str] = "neighbours"
+    config: ClassVar[type[Any]] = NeighboursConfig
+    trainer_class = NeighboursTrainer
+    user_table: ClassVar[bool] = False
+    sparse_rows: ClassVar[bool] = True
+    cpu_only: ClassVar[bool] = True
+    max_epochs: ClassVar[int] = 1
+    patience: ClassVar[int] = 1
+    axes: ClassVar[Mapping[str, Sequence[float]]] = MappingProxyType({"reg": REGS})
+    typical: ClassVar[Mapping[str, float]] = MappingProxyType({"reg": 100.0})
+
+    def for_precision(
+        self, config: NeighboursConfig, precision: str, *, whole_bundle: bool = False
+    ) -> NeighboursConfig:
+        """Return the same settings. Raises UnsupportedError for values of less than a byte."""
+        if BITS_PER_VALUE[precision] < 8:
+            raise UnsupportedError(
+                f"neighbours has no precision {precision}, since the column of a value takes more bytes than the "
+                "value; choose int8, fp16 or fp32"
+            )
+        return config
+
+    def shared_start(
+        self, train: Interactions, d: int, config: NeighboursConfig, seed: int, device: str = "cpu"
+    ) -> ItemRegression:
+        """Return the candidates of all items, which no regularization changes."""
+        return ItemRegression(train, config.candidates)
+
+    def trainer(
+        self,
+        train: Interactions,
+        sizes: SizePlan,
+        config: Any,
+        *,
+        seed: int,
+        threads: int | None = None,
+        device: str = "cpu",
+    ) -> Trainer:
+        """Start a fit as any backbone does. Raises UnsupportedError for too many items too."""
+        if train.n_items > MOST_ITEMS:
+            raise UnsupportedError(
+                f"neighbours takes at most {MOST_ITEMS} items, since bundles store a column in two bytes, got "
+                f"{train.n_items}; train lae, or leave rare items out with --min-item"
+            )
+        return super().trainer(train, sizes, config, seed=seed, threads=threads, device=device)
+
+    def encode(
+        self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None
+    ) -> Encoded | None:
+        """Return the weights of a history; users have no dense vectors."""
+        return None if vectors.encoder is None else Encoded(vectors.encoder, vectors.users)

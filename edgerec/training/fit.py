@@ -10,6 +10,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 from edgerec.data import Sample, Split, evaluate_vectors
 from edgerec.errors import DataError, RunError
 from edgerec.models import Backbone, SharingTrainer, SizePlan, Trainer, Vectors
+from edgerec.models.encoder import LinearEncoder
+from edgerec.models.sparse_items import evaluate_sparse
 from edgerec.training.checkpoint import Checkpoint, Snapshot
 from edgerec.training.search import next_point
 
@@ -104,6 +106,17 @@ class FitResult:
 
 def validate(split: Split, vectors: Vectors, options: FitOptions) -> dict[str, float]:
     """Return the metrics on the validation part; train is masked."""
+    if vectors.sparse_items is not None and isinstance(vectors.encoder, LinearEncoder):
+        return evaluate_sparse(
+            vectors.sparse_items,
+            vectors.encoder,
+            split.train,
+            [split.train],
+            split.validation,
+            ks=KS,
+            threads=options.threads,
+            sample=options.sample,
+        )
     return evaluate_vectors(
         vectors.users,
         vectors.items,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import ExportError
 from edgerec.models.encoder import LinearEncoder
-from edgerec.tables import SparseTable
+from edgerec.models.sparse_items import item_table
 from edgerec_export.source import Source, ids_of, titles_of
 
 
@@ -64,11 +64,7 @@ def from_neighbours(
     place = np.minimum(np.searchsorted(pairs, columns * n + rows), max(len(pairs) - 1, 0))
     mutual = pairs[place] == columns * n + rows
     values[mutual] = (values[mutual] + values[place[mutual]]) / 4
-    own = np.arange(n)
-    rows, columns, values = np.append(rows, own), np.append(columns, own), np.append(values, np.ones(n))
-    order = np.argsort(rows * n + columns)
-    pointers = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
-    table = SparseTable((answer[rows] * values)[order], columns[order], pointers, n)
+    table = item_table(rows, columns, values, answer)
     return Source(
         table,
         ids_of(item_ids, table),

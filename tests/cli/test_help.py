@@ -199,4 +199,4 @@ def test_shells_complete_commands_options_and_choices() -> None:
 
     assert completed([], "re") == {"recommend", "report", "reproduce"}
     assert completed(["export"], "--max") == {"--max-bytes", "--max-ms", "--max-rss"}
-    assert completed(["train", "--backbone"], "n") == {"ncf", "ngcf"}
+    assert completed(["train", "--backbone"], "n") == {"ncf", "neighbours", "ngcf"}

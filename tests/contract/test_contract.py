@@ -28,7 +28,7 @@ from edgerec.tables import DenseTable
 from edgerec.training import FitOptions, Run
 from edgerec_export import ExportRequest, Source, export, export_request, from_run
 from edgerec_export.layouts import FORMS
-from edgerec_export.values import PRECISIONS
+from edgerec_export.values import PER_BYTE, PRECISIONS
 
 BUDGET = "25%"
 OPTIONS = FitOptions(max_epochs=6, threads=1)
@@ -45,10 +45,18 @@ def supported(method_name: str, backbone_name: str) -> bool:
 TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.1, "int4": 0.3, "int2": 0.7}
 """Share of NDCG@20 that a precision may change."""
 PAIRS = [(m, b) for m in METHODS for b in BACKBONES if supported(m, b)]
+
+
+def stores(precision: str, backbone_name: str) -> bool:
+    """Rows of few values have those of neighbours next to the item's own, in whose steps of 4 bits they are zeros."""
+    return precision not in PER_BYTE or not backbone(backbone_name).sparse_rows
+
+
 BUNDLES = [
     pytest.param(*pair, *form, marks=[] if (i - j) % 8 == 0 else pytest.mark.slow)
     for i, pair in enumerate(PAIRS)
     for j, form in enumerate(FORMS)
+    if stores(form[1], pair[1])
 ]
 
 
@@ -105,6 +113,8 @@ class TestPair:
         if method(method_name, backbone_name).budgeted:
             allowed = Budget.parse(BUDGET).values(rows, 16)
             assert 0.7 * allowed <= values <= allowed
+        elif backbone(backbone_name).sparse_rows:
+            assert 0.7 * rows * 16 <= values <= rows * 16
         else:
             assert values == rows * 16
 
@@ -137,7 +147,8 @@ class TestPair:
             with pytest.raises(UnsupportedError, match="NCF"):
                 export(from_run(run), tmp_path / "b", users=False)
             return
-        layout, precision = FORMS[(3 * PAIRS.index((method_name, backbone_name)) + turn) % len(FORMS)]
+        forms = [form for form in FORMS if stores(form[1], backbone_name)]
+        layout, precision = forms[(3 * PAIRS.index((method_name, backbone_name)) + turn) % len(forms)]
         options = ExportRequest(layout, precision, titles=True, users=False, verify=turn == 0)
         model = Recommender.load(export_request(from_run(run), tmp_path / "b", options).folder)
         assert model.n_users == 0
@@ -166,7 +177,8 @@ def test_bundles_answer_as_the_tables_do(
 ) -> None:
     run = trained(method_name, backbone_name)
     # In a fresh process for one form of each pair; the others are asked in this one by `evaluate`.
-    fresh = (layout, precision) == FORMS[PAIRS.index((method_name, backbone_name)) % len(FORMS)]
+    forms = [form for form in FORMS if stores(form[1], backbone_name)]
+    fresh = (layout, precision) == forms[PAIRS.index((method_name, backbone_name)) % len(forms)]
     done = export(from_run(run), tmp_path / "b", layout=layout, precision=precision, titles=True, verify=fresh)
     assert (done.verification is not None) == fresh
     model = Recommender.load(done.folder)
@@ -211,6 +223,8 @@ def untrained_ndcg() -> float:
 )
 def test_a_budget_in_bytes_is_one_of_the_default_bundle(backbone_name: str, precision: str, tmp_path: Path) -> None:
     """Training reserves what is no table value, so that the default export fits."""
+    if not stores(precision, backbone_name):
+        return
     model = backbone(backbone_name)
     limit = 24_000 + 4 * model.extra_parameters(16, model.config())
     for widths in (2, 16):

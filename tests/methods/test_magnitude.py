@@ -15,8 +15,7 @@ from edgerec.budget import bundle_overhead
 from edgerec.budget.budget import BLOCK_OVERHEAD
 from edgerec.data import Interactions
 from edgerec.errors import BudgetError, SettingError
-from edgerec.methods.magnitude import prune
-from edgerec.models import BACKBONES
+from edgerec.methods.magnitude import Magnitude, prune
 from edgerec.tables import SparseTable, Table
 from edgerec.training import Run, Step
 from edgerec.tune import tune
@@ -61,7 +60,7 @@ def resumes_to_the_bit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["random:80/20", "random:50/25/25"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", sorted(Magnitude.backbones))
 def test_it_is_the_dense_run_without_its_smallest_values(backbone: str, split: str, interactions: Interactions) -> None:
     """Trained on all of train where the split says so, and pruned with what was found before."""
     wanted = {**WANTED, "backbone": backbone, "split": split}

@@ -12,12 +12,14 @@ from edgerec.models import BACKBONES, backbone
 
 
 def test_names_agree() -> None:
-    assert BACKBONES == ("ials", "lae", "lightgcn", "mf", "ncf", "ngcf", "svd")
+    assert BACKBONES == ("ials", "lae", "lightgcn", "mf", "ncf", "neighbours", "ngcf", "svd")
     assert tuple(backbone(name).name for name in BACKBONES) == BACKBONES
 
 
 def test_an_unknown_name_lists_what_exists() -> None:
-    with pytest.raises(UnsupportedError, match="'dssm'; choose one of ials, lae, lightgcn, mf, ncf, ngcf, svd"):
+    with pytest.raises(
+        UnsupportedError, match="'dssm'; choose one of ials, lae, lightgcn, mf, ncf, neighbours, ngcf, svd"
+    ):
         backbone("dssm")
 
 
@@ -29,7 +31,7 @@ from edgerec.data import Interactions
 from edgerec.errors import MissingExtraError
 from edgerec.models import SizePlan, backbone
 data = Interactions.from_pairs([0, 0, 1, 2], [0, 1, 1, 2])
-for name in ("ials", "svd"):
+for name in ("ials", "neighbours", "svd"):
     model = backbone(name)
     model.trainer(data, SizePlan(2), model.config(), seed=0).epoch()
 for name in ("lightgcn", "mf", "ncf", "ngcf"):
