@@ -9,14 +9,24 @@ from typing import Any
 
 from edgerec.errors import UnsupportedError
 from edgerec.methods import method as find_method
+from edgerec.models.neighbours import MOST_ITEMS
 
 CLOSED = ("svd", "ials")
 """Backbones with a solution in closed form, which take seconds and are tried first."""
 CODED = "lae"
 """The backbone whose rows are trained in the codes of the bundle, within its size."""
+NEIGHBOURS = "neighbours"
+"""The backbone of few values in a row, whose columns are items."""
+NEIGHBOURS_VALUES = 32
+"""Values of its rows before the export prunes them to the size."""
+FEW_INTERACTIONS = 30
+"""Mean interactions of a user up to which `NEIGHBOURS` is tried: with 9 (Amazon Beauty) it is far ahead of the others
+in as many bytes, with 49 (Last.fm) and 106 (MovieLens) behind."""
+LEAST_BYTES = 6
+"""Bytes of the bundle an item from which it is tried: those of an id, a history weight and a neighbour."""
 FEW_BYTES = 16
 """Bytes of the bundle an item below which its rows have two bits a value rather than four."""
-WITHOUT_USERS = ("svd", CODED)
+WITHOUT_USERS = ("svd", CODED, NEIGHBOURS)
 """Backbones that have no user table."""
 USERS_ALWAYS = ("ncf",)
 """Backbones that have no encoder of histories."""
@@ -131,13 +141,16 @@ def _most_dimensions(n_items: int) -> int:
     return min(max(1 << (n_items - 1).bit_length(), LEAST_DIMENSIONS), MOST_DIMENSIONS)
 
 
-def next_recipe(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users: bool | None) -> Recipe | None:
+def next_recipe(
+    tried: Sequence[Tried], n_items: int, max_bytes: int | None, users: bool | None, per_user: float = math.inf
+) -> Recipe | None:
     """Return the recipe to try next, or None if nothing is left; equal results lead to equal recipes.
 
     Args:
         users: True for bundles with a user table, False for bundles without, None for either.
+        per_user: mean number of interactions of a user.
     """
-    return first_untried(_recipes(tried, n_items, max_bytes, users), tried)
+    return first_untried(_recipes(tried, n_items, max_bytes, users, per_user), tried)
 
 
 def first_untried(recipes: Iterable[Recipe], tried: Sequence[Tried]) -> Recipe | None:
@@ -146,11 +159,16 @@ def first_untried(recipes: Iterable[Recipe], tried: Sequence[Tried]) -> Recipe |
     return next((one for one in recipes if one not in known), None)
 
 
-def _recipes(tried: Sequence[Tried], n_items: int, max_bytes: int | None, users: bool | None) -> Iterator[Recipe]:
+def _recipes(
+    tried: Sequence[Tried], n_items: int, max_bytes: int | None, users: bool | None, per_user: float
+) -> Iterator[Recipe]:
     """Yield recipes in order of preference, those that were tried among them."""
     first = usual_dimensions(n_items, max_bytes)
     closed = [backbone for backbone in CLOSED if not users or backbone not in WITHOUT_USERS]
     yield from (Recipe(backbone, first) for backbone in closed)
+    fits = max_bytes is None or max_bytes >= LEAST_BYTES * n_items
+    if users is not True and per_user <= FEW_INTERACTIONS and n_items <= MOST_ITEMS and fits:
+        yield Recipe(NEIGHBOURS, NEIGHBOURS_VALUES)
     if max_bytes is not None and users is not True:
         yield from _coded(tried, n_items, max_bytes)
         yield from _solved(tried, n_items, max_bytes)
@@ -234,7 +252,7 @@ def _within(tried: Sequence[Tried], users: bool | None) -> Iterator[Recipe]:
     """Yield trainings within the size: rules, then the sparse and searched tables of the papers."""
     ranked = sorted((one for one in tried if one.score is not None), key=lambda one: -(one.score or 0.0))
     whole = [one.recipe.backbone for one in ranked if not one.recipe.max_epochs]
-    backbones = [backbone for backbone in dict.fromkeys(whole) if backbone != CODED]
+    backbones = [backbone for backbone in dict.fromkeys(whole) if backbone not in (CODED, NEIGHBOURS)]
     for method in ("popularity", "uniform", "magnitude"):
         for backbone in backbones[:2]:
             if users is not False or backbone in WITHOUT_USERS:

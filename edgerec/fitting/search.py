@@ -133,11 +133,12 @@ class Search:
 
     def _recipes(self, count: int) -> Iterator[Recipe]:
         """Yield the recipes to try next; each is chosen as if those before it had failed."""
-        limits = self.trials.limits
+        limits, data = self.trials.limits, self.trials.data
         tried = self.study.tried(max_bytes=limits.max_bytes, max_ms=limits.max_ms)
         for _ in range(count):
             if self._given is None:
-                recipe = next_recipe(tried, self.trials.data.n_items, limits.max_bytes, limits.users)
+                per_user = len(data) / max(data.n_users, 1)
+                recipe = next_recipe(tried, data.n_items, limits.max_bytes, limits.users, per_user)
             else:
                 recipe = first_untried(self._given, tried)
             if recipe is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgerec.api import train
 from edgerec.data import Interactions, SplitSpec
 from edgerec.errors import BenchError, BudgetError, EdgeRecError, RunError
-from edgerec.fitting.recipes import Recipe, Variant
+from edgerec.fitting.recipes import NEIGHBOURS, Recipe, Variant
 from edgerec.fitting.study import Exported
 from edgerec.fitting.validation import ValidationTest
 from edgerec.runtime import Recommender
@@ -126,6 +126,8 @@ def plain_and_fitted(recipe: Recipe, values: int, max_bytes: int | None) -> Sequ
     """
     if recipe.within:
         return [recipe.precision]
+    if recipe.backbone == NEIGHBOURS:  # the columns take more bytes than values of a byte, which lose next to nothing
+        return ["int8"] if max_bytes is not None else ["auto", "int8"]
     return ["auto", *(name for name, size in PLAIN.items() if max_bytes is None or size * values <= max_bytes)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from edgerec.fitting import Exported, FitTrial, Recipe, Study, Variant
 from edgerec.fitting.recipes import Tried, next_recipe, usual_dimensions
 from edgerec.fitting.study import Repeat
+from edgerec.fitting.trial import plain_and_fitted
 
 
 def tried(*scores: tuple[Recipe, float | None]) -> list[Tried]:
@@ -82,6 +83,27 @@ def test_solved_users_are_tried_in_two_bits_where_ials_is_ahead() -> None:
     assert next_recipe(ahead, 40_000, 2_900_000, False) == Recipe(
         "svd", 64, "popularity", within=True, precision="int4"
     )
+
+
+def test_neighbours_are_tried_where_users_have_few_interactions() -> None:
+    found = tried((Recipe("svd", 32), 0.2), (Recipe("ials", 32), 0.1))
+    neighbours = Recipe("neighbours", 32)
+    assert next_recipe(found, 4000, 65536, None, 9.0) == neighbours
+    assert neighbours.train_options(65536) == ["--backbone", "neighbours", "--method", "dense", "--dimensions", "32"]
+    assert plain_and_fitted(neighbours, 128_000, 65536) == ["int8"]
+    for users, items, size, per_user in (
+        (None, 4000, 65536, 50.0),
+        (True, 4000, 65536, 9.0),
+        (None, 4000, 20_000, 9.0),
+        (None, 70_000, 1 << 20, 9.0),
+    ):
+        after = next_recipe(found, items, size, users, per_user)
+        assert after is not None
+        assert after.backbone != "neighbours"
+    found += tried((neighbours, 0.3))
+    while (recipe := next_recipe(found, 4000, 65536, None, 9.0)) is not None:
+        found += tried((recipe, 0.3))
+    assert [one.recipe for one in found if one.recipe.backbone == "neighbours"] == [neighbours]
 
 
 def bundle(score: float, nbytes: int = 10, precision: str = "auto") -> Exported:
