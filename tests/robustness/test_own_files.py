@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of memor
 
 @pytest.mark.slow
 def test_damaged_files_and_odd_command_lines_are_refused_without_a_traceback() -> None:
-    mutants, odd = 20 * len(SUBJECTS), 120
+    mutants, odd = 10 * len(SUBJECTS), 60
     call = [sys.executable, "-m", "tests.robustness.own_files", "--mutants", str(mutants), "--odd", str(odd), "--short"]
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
