@@ -139,7 +139,7 @@ def test_lightgcn_has_the_gradient_of_the_dense_trainer(config: LightGCNConfig, 
         trainer._mask = torch.from_numpy(shipped != 0)
     ego = torch.from_numpy(table.rows(everything)).requires_grad_()
     ranking, decay = trainer._objective(ego, batch)
-    (expected,) = torch.autograd.grad(ranking + config.l2 * decay, [ego])
+    (expected,) = torch.autograd.grad(ranking + config.decay * decay, [ego])
     loss, found = objective.gradient(table, batch, everything)
     assert loss == pytest.approx(float(ranking.detach()), rel=1e-6)
     assert np.allclose(whole(found), expected.numpy(), rtol=1e-4, atol=1e-9)

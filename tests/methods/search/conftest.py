@@ -29,6 +29,8 @@ def make_job(interactions: Interactions) -> MakeJob:
         asked: dict[str, Any] = {"budget": "25%", "dimensions": 16, "split": "random:50/25/25", **vars(options)}
         if backbone == "ials" and not wanted.get("settings"):
             wanted["settings"] = {"alpha": 3.0, "reg": 20.0}  # or a training in full would choose them
+        if backbone == "lightgcn":
+            wanted["settings"] = {"l2": 0.005, **(wanted.get("settings") or {})}
         request = TrainRequest.make(backbone, "bet", **{**asked, **wanted})
         checkpoint = None if folder is None else Checkpoint(folder, request.to_dict())
         return job_of(request, split(interactions, request.split), no_fit, None, checkpoint, workers)
