@@ -117,12 +117,13 @@ class Job:
             raise BudgetError("this method needs a --budget such as 10%, 512KiB, 8B/row or a parameter count")
         rows = [self.train.n_items, self.train.n_users] if self.user_table else [self.train.n_items]
         columns = self.train.n_items if self.backbone.sparse_rows else self.d
+        sparse = sparse or self.backbone.sparse_rows
         return self.budget.values(
             self.n_rows,
             self.d,
             bytes_per_value=self.bytes_per_value,
             overhead=self.overhead + blocks * self.block_overhead,
-            positions=sparse_positions(rows, columns) if sparse or self.backbone.sparse_rows else (PREFIX,),
+            positions=sparse_positions(rows, columns) if sparse else (PREFIX,),
         )
 
     def size_budget(self, *, user_widths: int | None = None, item_widths: int | None = None) -> SizeBudget:

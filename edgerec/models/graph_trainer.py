@@ -30,6 +30,7 @@ else:
 _ITEMS = "items."
 """Prefix of the names of items' rows in the states of several ranks."""
 TYPICAL_L2 = 0.01
+"""The weight decay of a training that chooses none."""
 _CHOICES = {"loss": ("softmax", "bpr"), "mask_at": ("output", "ego"), "start": ("svd", "normal")}
 
 

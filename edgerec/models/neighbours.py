@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgerec.budget import BITS_PER_VALUE
 from edgerec.data import Interactions
 from edgerec.errors import UnsupportedError
-from edgerec.models.base import Backbone, SizePlan, State, Trainer, Vectors
+from edgerec.models.base import Backbone, SizePlan, State, Vectors
 from edgerec.models.encoder import Encoded, LinearEncoder
 from edgerec.models.settings import check_range
 from edgerec.models.sparse_items import item_table
@@ -165,7 +165,12 @@ class NeighboursTrainer:
         threads: int | None,
         device: str,
     ) -> None:
-        """Start a fit; `seed`, `threads` and `device` are unused."""
+        """Start a fit; `seed`, `threads` and `device` are unused. Raises UnsupportedError for too many items."""
+        if train.n_items > MOST_ITEMS:
+            raise UnsupportedError(
+                f"neighbours takes at most {MOST_ITEMS} items, since bundles store a column in two bytes, got "
+                f"{train.n_items}; train lae, or leave rare items out with --min-item"
+            )
         self._train, self._sizes, self._config = train, sizes, config
         self._regression: ItemRegression | None = None
 
@@ -241,24 +246,6 @@ class Neighbours(Backbone):
     ) -> ItemRegression:
         """Return the candidates of all items, which no regularization changes."""
         return ItemRegression(train, config.candidates)
-
-    def trainer(
-        self,
-        train: Interactions,
-        sizes: SizePlan,
-        config: Any,
-        *,
-        seed: int,
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> Trainer:
-        """Start a fit as any backbone does. Raises UnsupportedError for too many items too."""
-        if train.n_items > MOST_ITEMS:
-            raise UnsupportedError(
-                f"neighbours takes at most {MOST_ITEMS} items, since bundles store a column in two bytes, got "
-                f"{train.n_items}; train lae, or leave rare items out with --min-item"
-            )
-        return super().trainer(train, sizes, config, seed=seed, threads=threads, device=device)
 
     def encode(
         self, vectors: Vectors, train: Interactions, config: Any, *, threads: int | None = None
