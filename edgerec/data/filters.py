@@ -54,11 +54,12 @@ def _tree(connection: Connection, where: str) -> Any:
     (text,) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT * FROM t WHERE (\n{where}\n)"]).fetchone()
     (plain,) = connection.execute("SELECT json_serialize_sql('SELECT * FROM t WHERE (\n1\n)')").fetchone()
     parsed, expected = json.loads(text), json.loads(plain)
-    message = parsed.get("error_message", "more than a condition")
+    message = parsed.get("error_message", "empty, or more than a condition")
     if not parsed["error"]:
         nodes = [one["statements"][0]["node"] for one in (parsed, expected)]
         tree, _ = (node.pop("where_clause", None) for node in nodes)
-        if len(parsed["statements"]) == 1 and nodes[0] == nodes[1]:
+        # Nothing between parentheses is a tuple, which DuckDB calls a row.
+        if len(parsed["statements"]) == 1 and nodes[0] == nodes[1] and tree.get("function_name") != "row":
             return tree
     raise DataError(
         f"--where {where!r} is no condition of SQL ({message}); give one such as \"price > 10 AND country = 'DE'\""

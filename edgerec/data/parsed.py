@@ -23,7 +23,7 @@ from edgerec.tables.texts import storable
 
 _logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Number of the form of entries; another one whenever the same files are read as other interactions."""
 MIN_BYTES = 2 << 20
 """Size of the smallest files that are worth an entry."""

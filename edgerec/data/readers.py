@@ -108,8 +108,8 @@ def read(
 
     Supported are MovieLens `.data`, `.dat` and `.csv`, RecBole `.inter`, tables (tab, comma, semicolon or `::`) with a
     header that names a user and an item column, tables without one in the order user, item, rating, timestamp,
-    LightGCN's lines `user item item ...`, JSON objects one a line, and Parquet; text may be compressed by gzip or
-    zstd. The content decides, not the file name.
+    LightGCN's lines `user item item ...`, JSON objects one a line or in an array, and Parquet; text may be
+    compressed by gzip or zstd. The content decides, not the file name.
 
     Timestamps are ISO dates, or numbers since 1970 in seconds, milliseconds, microseconds or nanoseconds, which their
     range distinguishes; they are converted to seconds. Dates without a zone are taken as UTC.

@@ -21,6 +21,8 @@ _FIRST_TIME = 100_000_000
 """Seconds from 1970 to a day in 1973: smaller than any rating's timestamp, larger than nearly all item numbers."""
 _HEADERLESS = ("user", "item", "rating", "timestamp")
 _MOST_REJECTS = 10_000
+_BETWEEN = "'|'"
+"""SQL of the separator between the values of a list, which is MovieLens' of genres."""
 _BUFFER = 8 << 20
 """Bytes that are parsed at a time, for small limits of memory: DuckDB takes 32 million, twice."""
 ATTEMPTS = 3
@@ -92,8 +94,8 @@ def open_source(
         return _parquet(connection, path)
     text = TextFile.open(path, scratch, encoding, tell, lambda a, b: _decompress(connection, a, b))
     first = text.first_line()
-    if first.separator == "{":
-        return _json_lines(connection, text)
+    if first.separator in ("{", "["):
+        return _json(connection, text, array=first.separator == "[")
     first = FirstLine(first.separator, first.fields, as_header(first, list(given)))
     if first.separator == " ":
         return _spaces(connection, text, first) if first.is_header else _adjacency(connection, text)
@@ -131,15 +133,17 @@ def _parquet(connection: Connection, path: Path) -> Source:
         raise damaged(path, error) from error
     columns = [name for name, *_ in found]
     # A double that is a whole number is written without a fraction, as pandas stores ids with missing values.
-    fractional = ("DOUBLE", "FLOAT", "DECIMAL")
-    values = [_number_text(quoted(name)) if kind.startswith(fractional) else quoted(name) for name, kind, *_ in found]
-    return Source(path, columns, relation, [f"CAST({value} AS VARCHAR)" for value in values], unit="row")
+    values = [_text(quoted(name), kind) for name, kind, *_ in found]
+    return Source(path, columns, relation, values, unit="row")
 
 
-def _number_text(name: str) -> str:
-    return (
-        f"CASE WHEN {name} = floor({name}) AND abs({name}) < 1e15 THEN {name}::BIGINT::VARCHAR ELSE {name}::VARCHAR END"
-    )
+def _text(name: str, kind: str) -> str:
+    if kind.endswith("]"):
+        return f"array_to_string({name}::VARCHAR[], {_BETWEEN})"
+    text = f"{name}::VARCHAR"
+    if kind.startswith(("DOUBLE", "FLOAT", "DECIMAL")):
+        return f"CASE WHEN {name} = floor({name}) AND abs({name}) < 1e15 THEN {name}::BIGINT::VARCHAR ELSE {text} END"
+    return text
 
 
 def _table(text: TextFile, first: FirstLine, *, attributes: bool) -> Source:
@@ -152,7 +156,7 @@ def _table(text: TextFile, first: FirstLine, *, attributes: bool) -> Source:
 
     def relation() -> str:
         return (
-            f"read_csv({_file(text.plain)}, auto_detect=false, header=false, skip={int(first.is_header)}, "
+            f"read_csv({_file(text.plain)}, auto_detect=false, header=false, skip={text.blank + first.is_header}, "
             f"delim={literal(separator)}, quote='{quote}', escape='{quote}', columns={{{kinds}}}, "
             f"compression='none', buffer_size={_BUFFER}, store_rejects=true, rejects_limit={_MOST_REJECTS}{ragged})"
         )
@@ -183,19 +187,35 @@ def _names(width: int) -> list[str]:
     return list(_HEADERLESS[:width]) if width <= len(_HEADERLESS) else [str(place + 1) for place in range(width)]
 
 
-def _json_lines(connection: Connection, text: TextFile) -> Source:
-    lines = _lines(connection, text)
+def _json(connection: Connection, text: TextFile, *, array: bool) -> Source:
+    """Read objects, one a line or in an array."""
+    unit, lines = ("row", _elements(connection, text)) if array else ("line", _lines(connection, text))
     is_object = "CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END"
     bad = f"trim(line) <> '' AND NOT {is_object}"
-    _refuse(connection, lines, bad, text.path, lambda line: f"expected a JSON object, found {line.strip()[:60]!r}")
+    reason = "expected a JSON object, found {!r}".format
+    _refuse(connection, lines, bad, text.path, lambda line: reason(line.strip()[:60]), unit)
     keys = connection.execute(
         f"SELECT DISTINCT unnest(json_keys(line)) FROM (SELECT line FROM {lines} WHERE trim(line) <> '' "
         f"LIMIT {_KEY_LINES})"
     ).fetchall()
     columns = sorted(key for (key,) in keys)
-    paths = (literal('$."' + key.replace('"', '\\"') + '"') for key in columns)
-    values = [f"json_extract_string(line, {path})" for path in paths]
-    return Source(text.path, columns, lines, values, where="trim(line) <> ''", line_number="rowid + 1")
+    values = [_json_text('$."' + key.replace('"', '\\"') + '"') for key in columns]
+    return Source(text.path, columns, lines, values, where="trim(line) <> ''", unit=unit, line_number="rowid + 1")
+
+
+def _json_text(path: str) -> str:
+    value = f"json_extract_string(line, {literal(path)})"
+    is_list = f"starts_with({value}, '[') AND json_type(line, {literal(path)}) = 'ARRAY'"
+    values = f"json_extract_string(line, {literal(path + '[*]')})"
+    return f"CASE WHEN {is_list} THEN array_to_string({values}, {_BETWEEN}) ELSE {value} END"
+
+
+def _elements(connection: Connection, text: TextFile) -> str:
+    """Return a table of the elements of a JSON array."""
+    table = quoted(f"lines of {text.plain}")
+    array = f"read_json_objects({_file(text.plain)}, format='array', compression='none')"
+    run(connection, f"CREATE TABLE {table} AS SELECT json::VARCHAR AS line FROM {array}", text.path, text.line_at)
+    return table
 
 
 def _spaces(connection: Connection, text: TextFile, first: FirstLine) -> Source:
@@ -206,9 +226,9 @@ def _spaces(connection: Connection, text: TextFile, first: FirstLine) -> Source:
         found = len(line.split())
         return f"expected {width} columns separated by ' ', found {found or 'a blank line'}"
 
-    _refuse(connection, lines, f"rowid > 0 AND trim(line) <> '' AND len({fields}) <> {width}", text.path, reason)
+    where = f"rowid > {text.blank} AND trim(line) <> ''"
+    _refuse(connection, lines, f"{where} AND len({fields}) <> {width}", text.path, reason)
     values = [f"{fields}[{place + 1}]" for place in range(width)]
-    where = "rowid > 0 AND trim(line) <> ''"
     return Source(text.path, first.fields, lines, values, where=where, line_number="rowid + 1")
 
 
@@ -323,11 +343,13 @@ def _fault(kind: str, message: str, separator: str) -> str:
     return message.splitlines()[0]
 
 
-def _refuse(connection: Connection, lines: str, bad: str, path: Path, reason: Callable[[str], str]) -> None:
+def _refuse(
+    connection: Connection, lines: str, bad: str, path: Path, reason: Callable[[str], str], unit: str = "line"
+) -> None:
     found = connection.execute(f"SELECT rowid, coalesce(line, '') FROM {lines} WHERE {bad} ORDER BY rowid").fetchmany(2)
     if found:
         count = connection.execute(f"SELECT count(*) FROM {lines} WHERE {bad}").fetchone()[0]
-        raise DataError(f"{path}, line {found[0][0] + 1}: {reason(found[0][1])}{others(count)}")
+        raise DataError(f"{path}, {unit} {found[0][0] + 1}: {reason(found[0][1])}{others(count)}")
 
 
 def _decompress(connection: Connection, path: Path, target: Path) -> None:

@@ -150,6 +150,9 @@ class Staged:
         return f"* REPLACE ({', '.join(whole)})" if whole else "*"
 
     def _read(self, source: Source, places: Sequence[int | None]) -> None:
+        used = [source.columns[place] for place in places if place is not None]
+        if twice := next((name for name in used if source.columns.count(name) > 1), None):
+            raise DataError(f"{source.path} has several columns called {twice}; give each a name of its own")
         for _ in range(ATTEMPTS):
             values = ("NULL" if place is None else _clean(source.values[place]) for place in places)
             self._connection.execute("BEGIN")

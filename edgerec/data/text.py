@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import re
@@ -10,7 +11,7 @@ import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from edgerec.data.columns import NAMES, find, named
@@ -19,14 +20,18 @@ from edgerec.files import storage_failure
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 """First bytes of files, which tell their kind."""
+_UNREAD = {b"PK\x03\x04": "a zip archive or an Excel workbook", b"BZh9": "a bzip2 file", b"\xfd7zX": "an xz file"}
+"""Kinds of files that are not read, by their first bytes."""
 _SEPARATORS = ("::", "\t", "|", ",", ";")
 """Separators in the order of the search; a file with none of them is separated by spaces."""
 _PIECE = 1 << 20
 
 
 def magic(path: Path) -> bytes:
-    """Return the first four bytes of a file. Raises StorageError."""
+    """Return the first four bytes of a file. Raises StorageError, and DataError if it can be read only once."""
     try:
+        if path.is_fifo() or path.is_char_device():
+            raise DataError(f"{path} is a pipe or a device, which can be read only once; write it to a file first")
         with path.open("rb") as stream:
             return stream.read(4)
     except (OSError, ValueError) as error:
@@ -52,6 +57,7 @@ class TextFile:
         scratch: folder for copies.
         encoding: the encoding that the user gave, or None.
         tell: called with a line of text about each assumption.
+        blank: number of blank lines before the first line.
     """
 
     path: Path
@@ -59,6 +65,7 @@ class TextFile:
     scratch: Path
     encoding: str | None
     tell: Callable[[str], None] = field(repr=False)
+    blank: int = 0
 
     @classmethod
     def open(
@@ -69,16 +76,18 @@ class TextFile:
         tell: Callable[[str], None],
         decompress: Callable[[Path, Path], None],
     ) -> TextFile:
-        """Make the text available: gzip and zstd are recognized by content, another encoding than UTF-8 is converted.
+        """Make the text available: gzip, zstd and UTF-16 are recognized by content, other encodings are converted.
 
         Args:
             decompress: decompresses zstd, from the first path to the second.
 
         Raises:
             StorageError: the file is missing or cannot be read.
-            DataError: it is cut short or damaged, or not in the encoding.
+            DataError: it is cut short or damaged, not in the encoding, or an archive.
         """
         kind = magic(path)
+        if kind in _UNREAD:
+            raise DataError(f"{path} is {_UNREAD[kind]}; unpack it, or save it as CSV, and give the files")
         text = cls(path, path, scratch, encoding, tell)
         if kind.startswith(GZIP):
             text.plain = text._copy()
@@ -87,31 +96,34 @@ class TextFile:
             check_zstd(path)
             text.plain = text._copy()
             decompress(path, text.plain)
+        if encoding is None and magic(text.plain).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            encoding = "utf-16"
         if encoding is not None and encoding.lower().replace("_", "-") not in ("utf-8", "utf8", "utf-8-sig"):
             text._convert(encoding)
         return text
 
     def first_line(self) -> FirstLine:
-        """Parse the first line. Raises DataError if it is blank, or if this is no text."""
+        """Parse the first line that is not blank. Raises DataError if there is none, or if this is no text."""
         try:
             with self.plain.open(encoding="utf-8-sig") as stream:
-                line = stream.readline().rstrip("\n")
+                lines = ((number, line.rstrip("\n")) for number, line in enumerate(stream) if line.strip())
+                self.blank, line = next(lines, (0, ""))
         except UnicodeDecodeError:
             self.not_utf8()
             return self.first_line()
         except OSError as error:
             storage_failure(self.path, error, "read")
-        if not line.strip():
-            raise DataError(
-                f"{self.path} is empty, or its first line is: it must hold a header or the first interaction"
-            )
+        if not line:
+            raise DataError(f"{self.path} is empty: it must hold a header or the first interaction")
+        if self.blank:
+            self.unify_line_ends()
         if "\0" in line:
             raise DataError(
                 f"{self.path} is not a text file, or in another encoding than UTF-8 or Latin-1, which --encoding "
-                "gives; CSV, TSV, JSON lines, Parquet, MovieLens, RecBole and LightGCN files can be read"
+                "gives, such as utf-16-le; CSV, TSV, JSON, Parquet, MovieLens, RecBole and LightGCN files can be read"
             )
-        if line.lstrip().startswith("{"):
-            return FirstLine("{", [line], is_header=False)
+        if kind := re.match(r"\s*(\{|\[(?=\s*(\{|$)))", line):
+            return FirstLine(kind[1], [], is_header=False)
         separator = next((s for s in _SEPARATORS if s in line), " ")
         return FirstLine(separator, split_line(line, separator), is_header=False)
 
@@ -140,8 +152,8 @@ class TextFile:
         self._convert("latin-1")
 
     def unify_line_ends(self) -> None:
-        """End every line with a line feed: DuckDB refuses a file that mixes them with carriage returns."""
-        self._convert("utf-8-sig")
+        """End every line with a line feed: DuckDB refuses or miscounts lines where these and carriage returns mix."""
+        self._convert("utf-8-sig", "surrogateescape")
 
     def line_at(self, place: int) -> int:
         """Return the number of the first line with text, from a place in bytes on; 1 for the first of the file."""
@@ -157,22 +169,26 @@ class TextFile:
     def line_of(self, record: int, separator: str, *, quotes: bool) -> int:
         """Return the line at which a record begins; blank lines are none, and quoted values may hold line ends."""
         with self.plain.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            start = sum(1 for _ in islice(stream, self.blank))
             if not quotes:
                 numbers = (number for number, line in enumerate(stream, 1) if line.strip("\r\n"))
             else:
                 reader = csv.reader(stream, delimiter=separator)
                 ends = ((fields, reader.line_num) for fields in reader)
                 numbers = (before + 1 for (_, before), (fields, _) in pairwise([([], 0), *ends]) if fields)
-            return next((line for place, line in enumerate(numbers) if place == record), 0)
+            return next((start + line for place, line in enumerate(numbers) if place == record), 0)
 
     def _copy(self) -> Path:
         return self.scratch / f"{secrets.token_hex(8)}.txt"
 
-    def _convert(self, encoding: str) -> None:
+    def _convert(self, encoding: str, errors: str = "strict") -> None:
         """Convert to UTF-8 with line feeds. Raises DataError for text that is not in the encoding, or no Unicode."""
         target = self._copy()
         try:
-            with self.plain.open(encoding=encoding) as source, target.open("w", encoding="utf-8") as stream:
+            with (
+                self.plain.open(encoding=encoding, errors=errors) as source,
+                target.open("w", encoding="utf-8", errors=errors) as stream,
+            ):
                 shutil.copyfileobj(source, stream, _PIECE)
         except UnicodeEncodeError as error:
             raise DataError(f"{self.path}: ids must be valid Unicode text: {error}") from error

@@ -74,6 +74,8 @@ CASES = {
     # Headers.
     "a header with a number for a name": Case("user,item,2\n1,2,3\n", [(1, 2)]),
     "a header of numbers beside known names": Case("0\tuser_id\titem_id\n9\t1\t2\n", [(1, 2)]),
+    "a column of two": Case("user,item,item\n1,2,3\n", says=("several columns called item; give each a name",)),
+    "a column of two that is not used": Case("user,item,a,a\n1,2,3,4\n", [(1, 2)]),
     "text ids and a rating are no header": Case("a,b,2\n", [("a", "b", 2.0)]),
     # Ids.
     **{
@@ -101,6 +103,11 @@ CASES = {
     ),
     # Lines and quotes.
     "blank lines are no lines of data": Case("user,item\n1,2\n\n\n2,x\n\n", [(1, "2"), (2, "x")]),
+    "blank lines before the header": Case(" \n\r\nuser,item\n1,2\r\n1,3\r", [(1, 2), (1, 3)]),
+    "blank lines before tabs": Case("\n\n1\t2\n1\t3\n", [(1, 2), (1, 3)]),
+    "a fault after a blank first line": Case(" \n\nuser,item\n\n-2,3\n", line=5, says=("'-2'",)),
+    "a fault between tabs after a blank first line": Case(" \n\nuser\titem\n1\t\n", line=4, says=("item id",)),
+    "a width after a blank first line": Case("\nuser,item\n2\n", line=3, says=("found 1",)),
     "a line after blank ones": Case("user,item\n1,2\n\n\n-2,3\n", line=5, says=("'-2'",)),
     "a width after blank ones": Case(
         "user,item\n1,2\n\n\n2\n", line=5, says=("expected 2 columns separated by ',', found 1",)
@@ -125,6 +132,7 @@ CASES = {
     "text after a quote": Case('user,item\n1,2\n1,"2"3\n', line=3, says=("in quotes",)),
     "a quote within a text": Case('user,item\n1,a "b" c\n', [(1, 'a "b" c')]),
     "quotes between tabs are characters": Case('user\titem\n"a\tb"\n', [('"a', 'b"')]),
+    "spaces around ids in quotes": Case('user,item\n"  a ",1\na,2\n', [("a", 1), ("a", 2)]),
     "spaces around values": Case("user, item, rating\n 1 , 2 , 3\n\u3000x, 2,3\n", [("1", 2, 3.0), ("x", 2, 3.0)]),
     "leading zeros": Case("user,item\n00731,5\n731,6\n", [("00731", 5), ("731", 6)]),
     "a line that is too long": Case(
@@ -142,6 +150,15 @@ CASES = {
         '{"user": 1, "item": 5}\n{"user": 1,\n', line=2, says=("a JSON object, found '{\"user\": 1,'",)
     ),
     "JSON but no object": Case('{"user": 1, "item": 5}\n[1, 5]\n', line=2, says=("a JSON object, found '[1, 5]'",)),
+    "JSON after a blank line": Case('\n{"user": 1, "item": 5}\n', [(1, 5)]),
+    "a JSON array": Case('[{"user": "a", "item": 5}, {"item": 6, "user": 7}]', [("7", 6), ("a", 5)]),
+    "a JSON array of lines": Case(
+        '\n[\n  {\n    "user": 1, "item": 5\n  },\n{"item": 6, "user": 1}\n]\n', [(1, 5), (1, 6)]
+    ),
+    "a fault in a JSON array": Case('[{"user": 1, "item": 5},\n\n{"item": 5}]', says=(", row 2: expected a user id",)),
+    "no object in a JSON array": Case('[{"user": 1, "item": 5},\n[1, 5]]', says=(", row 2: expected a JSON object",)),
+    "a JSON array cut short": Case('[{"user": 1, "item": 5},\n{"user": 1', says=("is cut short or damaged",)),
+    "brackets around an id": Case("[1],[2],5\n", [("[1]", "[2]", 5.0)]),
     # LightGCN's lines.
     "LightGCN": Case("0 5 3\n1 3 \n2\n7 5\n", [(0, 3), (0, 5), (1, 3), (7, 5)]),
     "a word in LightGCN's lines": Case(
@@ -150,12 +167,13 @@ CASES = {
     "a negative number there": Case("0 1 -2\n", line=1, says=("integers from 0 up, found '-2'",)),
     "a blank line there": Case("0 1\n\n1 2\n", line=2, says=("found a blank line",)),
     "ratings between spaces": Case("1 10 5 978300760\n1 11 4 978300761\n", says=("tabs or commas",)),
+    "a header and spaces after a blank line": Case("\nuser item\n1 2\n", [(1, 2)]),
     "a header and spaces": Case(
         "user item rating\n1  2 3\n\n1 3\n", line=4, says=("expected 3 columns separated by ' ', found 2",)
     ),
     # Files without interactions.
     "an empty file": Case("", says=("is empty",)),
-    "blank lines alone": Case("\n\n", says=("is empty",)),
+    "blank lines alone": Case("\n \n", says=("is empty",)),
     "a header alone": Case("user,item\n", says=("holds no interactions, only a header",)),
     "users alone": Case("0\n1\n", says=("holds no interactions, only users",)),
     "no known column": Case(
@@ -171,15 +189,21 @@ CASES = {
         "customer_id,thing\n1,2\n", says=("which of them is the item", "give --item-column NAME")
     ),
     "too many columns without a header": Case("1,2,3,4,5\n", line=1, says=("2 to 4 columns", "--user-column")),
-    "no text": Case("PK\x03\x04\0\x15", says=("is not a text file",)),
+    "no text": Case("user\0\x15", says=("is not a text file",)),
+    "a zip archive": Case(b"PK\x03\x04\x14\0\xff\0", says=("is a zip archive or an Excel workbook; unpack it",)),
+    "a bzip2 file": Case(b"BZh91AY&SY\xff", says=("is a bzip2 file; unpack it",)),
+    "an xz file": Case(b"\xfd7zXZ\0\0", says=("is an xz file; unpack it",)),
     # Encodings.
     "UTF-8": Case("user,item\nBjörn,1\n", [("Björn", 1)]),
     "Latin-1": Case(LATIN, [("Björn", 1), ("José", 2)], says=("2 bytes, the first in line 2", "--encoding")),
+    "Latin-1 after a blank line": Case(b"\n" + LATIN, [("Björn", 1), ("José", 2)], says=("the first in line 3",)),
     "Latin-1 that is asked for": Case(LATIN, [("Björn", 1), ("José", 2)], encoding="latin-1"),
     "UTF-8 that is asked for": Case(LATIN, says=("not in the encoding utf-8", "--encoding"), encoding="utf-8"),
     "one bad byte in UTF-8": Case(MOSTLY_UTF8, says=("1 byte, the first in line 5", "--encoding latin-1")),
     "UTF-16": Case("user,item\nBjörn,1\n".encode("utf-16"), [("Björn", 1)], encoding="utf-16"),
-    "UTF-16 that is not asked for": Case("user,item\nBjörn,1\n".encode("utf-16"), says=("--encoding",)),
+    "UTF-16 that is not asked for": Case("user,item\nBjörn,1\n".encode("utf-16"), [("Björn", 1)]),
+    "UTF-16 cut short": Case("user,item\na,1\n".encode("utf-16")[:-1], says=("not in the encoding utf-16",)),
+    "UTF-16 without its mark": Case("user,item\na,1\n".encode("utf-16-le"), says=("--encoding", "utf-16-le")),
     "no such encoding": Case("user,item\n1,2\n", says=("no text encoding 'latin1x'",), encoding="latin1x"),
     "an encoding of bytes": Case("user,item\n1,2\n", says=("no text encoding 'base64'",), encoding="base64"),
     "an encoding with NUL": Case("user,item\n1,2\n", says=("no text encoding",), encoding="a\0"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ COMPRESSED = (
         "mixed line ends",
         "a byte order mark",
     ),
+    *("UTF-16 that is not asked for", "a JSON array", "blank lines before the header"),
     *("a fault after a line end in quotes", "a width after blank ones", "JSON", "LightGCN", "an empty file"),
 )
 """Cases that every compression and every way in go through too."""
@@ -289,6 +291,31 @@ def test_published_forms_and_their_names(tmp_path: Path, name: str) -> None:
     got = read(tmp_path / name, name="tiny")
     assert rows(got) == [(1, 10, 5.0, 100), (1, 20, 3.5, 90), (2, 10, 1.0, 80)]
     assert (got.user_ids.dtype, got.name) == (np.int64, "tiny")
+
+
+def test_a_list_is_read_as_movielens_writes_genres(tmp_path: Path) -> None:
+    (tmp_path / "jsonl").write_text(
+        '{"user": 1, "item": 2, "title": "[a] b", "genres": ["Drama", "Film, Noir"]}\n'
+        '{"user": 1, "item": 3, "title": "c", "genres": []}\n{"user": 1, "item": 4, "title": "d", "genres": null}\n'
+    )
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (FROM read_json('{tmp_path / 'jsonl'}', columns={{user: 'INT', item: 'INT', title: 'VARCHAR', "
+            f"genres: 'VARCHAR[]'}})) TO '{tmp_path / 'parquet'}' (FORMAT parquet)"
+        )
+    for form in ("jsonl", "parquet"):
+        found = read(tmp_path / form, where="genres LIKE 'Drama|%' OR item > 2")
+        assert found.titles is not None
+        assert found.categories is not None
+        assert found.titles.tolist() == ["[a] b", "c", "d"]
+        assert found.categories.tolist() == ["Drama|Film, Noir", "", ""]
+
+
+def test_a_pipe_and_a_device_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(DataError, match=f"{path} is a pipe or a device, which can be read only once; write it to"):
+            load_data(path)
 
 
 def test_a_missing_file_and_a_folder_are_storage_errors(tmp_path: Path) -> None:
