@@ -185,8 +185,9 @@ def check_parts(spec: SplitSpec, n_train: int, n_test: int) -> None:
     """Raise DataError if the train or the test part of a split is empty."""
     for name, count in (("train", n_train), ("test", n_test)):
         if not count and not (name == "test" and spec.kind == "all"):
-            cure = "; try leave-one-out" if spec.kind == "random" else ""
-            raise DataError(f"{spec} leaves {name} empty: too few interactions a user, or too few points in time{cure}")
+            cure = {"random": "leave-one-out", "time": "random:80/20"}.get(spec.kind, "all, which tests nothing")
+            reason = "too few interactions a user, or too few points in time"
+            raise DataError(f"{spec} leaves {name} empty: {reason}; try --split {cure}")
 
 
 def assigned(interactions: Interactions, spec: SplitSpec) -> Iterator[tuple[Interactions, _PartNumbers]]:

@@ -32,12 +32,12 @@ def validation_split(spec: SplitSpec, training: Interactions) -> SplitSpec:
 
     Raises DataError if every user has fewer than two interactions left.
     """
-    if spec.kind in ("time", "leave-last-out"):
+    if spec.kind == "time":
         return spec
     if not (training.user_counts() >= 2).any():
-        cure = "" if spec.kind == "all" else "; the split all tests nothing, and leaves more"
-        raise DataError(f"after {spec} no user has two interactions left, so that nothing decides{cure}")
-    return _with_tests(VALIDATION, training, spec.seed)
+        cure = "add interactions" if spec.kind == "all" else "try --split all, which tests nothing and leaves more"
+        raise DataError(f"after {spec} no user has two interactions left, so that nothing decides; {cure}")
+    return spec if spec.kind == "leave-last-out" else _with_tests(VALIDATION, training, spec.seed)
 
 
 def _with_tests(spec: SplitSpec, interactions: Interactions, seed: int) -> SplitSpec:

@@ -142,8 +142,10 @@ def test_one_of_each_user_tests_at_random() -> None:
     assert len(result.validation) / len(result.train_all) == pytest.approx(0.05, abs=0.02)
     assert result.fit_all
     assert not result.without_final().fit_all
-    with pytest.raises(DataError, match=r"leaves test empty.*try leave-one-out"):
+    with pytest.raises(DataError, match=r"leaves test empty.*try --split leave-one-out"):
         split(Interactions.from_pairs([1, 1, 2, 2], [1, 2, 1, 2]), "random:80/20")
+    with pytest.raises(DataError, match=r"leaves test empty.*try --split all, which tests nothing"):
+        split(Interactions.from_pairs([1, 2], [1, 2]), "leave-one-out")
 
 
 def test_time_cuts_all_users_at_the_same_moment() -> None:
@@ -165,7 +167,7 @@ def test_equal_times_stay_on_one_side() -> None:
 
 
 def test_one_moment_for_all_cannot_be_cut() -> None:
-    with pytest.raises(DataError, match="time:80/20 leaves train empty"):
+    with pytest.raises(DataError, match=r"time:80/20 leaves train empty.*try --split random:80/20"):
         split(Interactions.from_pairs([1, 2], [1, 2], timestamps=[5, 5]), "time:80/20")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,8 +65,11 @@ def test_customers_with_a_few_purchases_are_measured(tmp_path: Path) -> None:
     )
     pairs = shop.user_counts()[shop.user_rows()] < 3
     few = Interactions.from_pairs(shop.user_rows()[pairs], shop.indices[pairs])
-    with pytest.raises(DataError, match=r"after leave-one-out no user has two interactions left.*the split all"):
+    with pytest.raises(DataError, match=r"after leave-one-out no user has two interactions left.*try --split all"):
         fit(few, tmp_path / "b.bundle", max_bytes=SIZE, trials=1)
+    timed = replace(few, timestamps=np.arange(len(few)))
+    with pytest.raises(DataError, match=r"after leave-last-out no user has two interactions left.*try --split all"):
+        fit(timed, tmp_path / "b.bundle", max_bytes=SIZE, trials=1, split="leave-last-out")
     assert fit(few, tmp_path / "b.bundle", max_bytes=SIZE, trials=1, split="all").test is None
 
 

@@ -155,7 +155,7 @@ class SizeEvaluator:
 def check_validation(job: Job) -> None:
     """Raise DataError if the split holds nothing back."""
     if not len(job.split.validation):
-        raise DataError(f"{job.split.spec} leaves nothing for a search to evaluate sizes on; use a split with more")
+        raise DataError(f"{job.split.spec} leaves no validation part to search on; try --split random:60/20/20")
 
 
 def claim_folder(job: Job) -> None:

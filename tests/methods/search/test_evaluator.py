@@ -242,5 +242,5 @@ def test_the_full_model_goes_on_from_its_last_epoch(make_job: MakeJob, tmp_path:
 def test_a_split_that_holds_nothing_back_is_refused(make_job: MakeJob) -> None:
     job = make_job()
     nothing = job.split.validation.select(np.zeros(len(job.split.validation), np.bool_))
-    with pytest.raises(DataError, match="leaves nothing for a search"):
+    with pytest.raises(DataError, match=r"leaves no validation part to search on; try --split random:60/20/20"):
         SizeEvaluator(replace(job, split=replace(job.split, validation=nothing)), "fresh")
