@@ -30,7 +30,7 @@ from edgerec.files import storage_failure
 from edgerec.models import Vectors
 from edgerec.models.encoder import LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
-from edgerec.models.sparse_items import evaluate_sparse, is_item_item
+from edgerec.models.sparse_items import evaluate_fit, evaluate_sparse, is_item_item
 from edgerec.runtime import Recommendation, Recommender
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.ranking import padded
@@ -63,18 +63,8 @@ def measure_fit(
     parts: Split, vectors: Vectors, history: Interactions, threads: int | None = None, sample: Sample | None = None
 ) -> dict[str, float]:
     """Return the test metrics of the vectors of a fit; users without a vector are computed from `history`."""
-    if vectors.sparse_items is not None and isinstance(vectors.encoder, LinearEncoder):
-        return evaluate_sparse(
-            vectors.sparse_items,
-            vectors.encoder,
-            history,
-            [parts.train, parts.validation],
-            parts.test,
-            ks=KS,
-            threads=threads,
-            sample=sample,
-        )
-    return measure_vectors(parts, vectors.users, vectors.items, threads, vectors.scorer, sample)
+    seen = [parts.train, parts.validation]
+    return evaluate_fit(vectors, history, seen, parts.test, ks=KS, threads=threads, sample=sample)
 
 
 def evaluate(

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data import Interactions, Sample, metrics_of_users, popularity_of, tested_rows, top_k
+from edgerec.data import (
+    Interactions,
+    Sample,
+    evaluate_vectors,
+    metrics_of_users,
+    popularity_of,
+    tested_rows,
+    top_k,
+)
 from edgerec.extras import require
+from edgerec.models.base import Vectors
 from edgerec.models.encoder import Encoder, LinearEncoder
 from edgerec.tables import SparseTable, Table
 
@@ -49,6 +58,28 @@ def is_item_item(items: Table, encoder: Encoder | None) -> bool:
         and encoder.matrix is None
         and encoder.bias is None
     )
+
+
+def evaluate_fit(
+    vectors: Vectors,
+    history: Interactions,
+    seen: Sequence[Interactions],
+    test: Interactions,
+    *,
+    ks: Sequence[int],
+    threads: int | None = None,
+    sample: Sample | None = None,
+) -> dict[str, float]:
+    """Measure the vectors of a fit, whatever its table, as `edgerec.data.evaluate_vectors` does.
+
+    Args:
+        history: interactions from which an item-item model computes its users.
+    """
+    how: dict[str, Any] = {"ks": ks, "threads": threads, "sample": sample}
+    if vectors.sparse_items is not None and isinstance(vectors.encoder, LinearEncoder):
+        return evaluate_sparse(vectors.sparse_items, vectors.encoder, history, seen, test, **how)
+    scores = None if vectors.scorer is None else vectors.scorer.scores
+    return evaluate_vectors(vectors.users, vectors.items, seen, test, scores=scores, **how)
 
 
 def evaluate_sparse(

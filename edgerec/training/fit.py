@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Literal, NotRequired, TypedDict
 
-from edgerec.data import Sample, Split, evaluate_vectors
+from edgerec.data import Sample, Split
 from edgerec.errors import DataError, RunError
 from edgerec.models import Backbone, SharingTrainer, SizePlan, Trainer, Vectors
-from edgerec.models.encoder import LinearEncoder
-from edgerec.models.sparse_items import evaluate_sparse
+from edgerec.models.sparse_items import evaluate_fit
 from edgerec.training.checkpoint import Checkpoint, Snapshot
 from edgerec.training.search import next_point
 
@@ -106,27 +105,8 @@ class FitResult:
 
 def validate(split: Split, vectors: Vectors, options: FitOptions) -> dict[str, float]:
     """Return the metrics on the validation part; train is masked."""
-    if vectors.sparse_items is not None and isinstance(vectors.encoder, LinearEncoder):
-        return evaluate_sparse(
-            vectors.sparse_items,
-            vectors.encoder,
-            split.train,
-            [split.train],
-            split.validation,
-            ks=KS,
-            threads=options.threads,
-            sample=options.sample,
-        )
-    return evaluate_vectors(
-        vectors.users,
-        vectors.items,
-        split.train,
-        split.validation,
-        ks=KS,
-        threads=options.threads,
-        scores=None if vectors.scorer is None else vectors.scorer.scores,
-        sample=options.sample,
-    )
+    how: dict[str, Any] = {"ks": KS, "threads": options.threads, "sample": options.sample}
+    return evaluate_fit(vectors, split.train, [split.train], split.validation, **how)
 
 
 def shared_start(backbone: Backbone, split: Split, config: Any, options: FitOptions) -> SharedStart:
