@@ -16,11 +16,11 @@ from edgerec_bench.grid.plan import Cell, Shared
 
 @pytest.fixture
 def ratings(tmp_path: Path) -> Path:
-    """1,500 interactions in UTF-16, which is not read without being named."""
+    """1,500 interactions in UTF-16 without a mark, which is not read without being named."""
     rng = np.random.default_rng(0)
     pairs = sorted({(int(user), int(item)) for user, item in rng.integers(0, 50, (1500, 2))})
     path = tmp_path / "ratings.csv"
-    path.write_text("user,item\n" + "".join(f"é{user},ß{item}\n" for user, item in pairs), encoding="utf-16")
+    path.write_text("user,item\n" + "".join(f"é{user},ß{item}\n" for user, item in pairs), encoding="utf-16-le")
     return path
 
 
@@ -30,10 +30,10 @@ def test_a_grid_plan_names_the_encoding(ratings: Path, tmp_path: Path) -> None:
     plan.write_text("\n".join(lines))
     with pytest.raises(DataError):
         run(["grid", str(plan), "--out", str(tmp_path / "without.jsonl"), "--no-verify"])
-    plan.write_text("\n".join([*lines, 'encoding = "utf-16"']))
+    plan.write_text("\n".join([*lines, 'encoding = "utf-16-le"']))
     assert run(["grid", str(plan), "--out", str(tmp_path / "with.jsonl"), "--no-verify"]) == 0
     (row,) = read_rows(tmp_path / "with.jsonl")
-    assert row["cell"]["shared"]["encoding"] == "utf-16"
+    assert row["cell"]["shared"]["encoding"] == "utf-16-le"
 
 
 def test_cells_without_an_encoding_keep_their_keys() -> None:
@@ -53,10 +53,10 @@ def test_reproduce_takes_the_encoding(ratings: Path, tmp_path: Path) -> None:
     command = ["reproduce", "ciess", "--quick", "--data", str(ratings), "--method", "uniform", "--out", str(out)]
     with pytest.raises(DataError):
         run(command)
-    assert run([*command, "--encoding", "utf-16"]) == 0
+    assert run([*command, "--encoding", "utf-16-le"]) == 0
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["data"] == "ratings"
-    assert "--encoding utf-16" in found["command"]
+    assert "--encoding utf-16-le" in found["command"]
 
 
 @pytest.mark.slow
@@ -66,5 +66,5 @@ def test_frontier_takes_the_encoding(ratings: Path, tmp_path: Path) -> None:
     command = ["frontier", str(ratings), *few, "--backbone", "svd", "--workers", "1", "--out", str(out)]
     with pytest.raises(DataError):
         run(command)
-    assert run([*command, "--encoding", "utf-16"]) == 0
-    assert json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["settings"]["encoding"] == "utf-16"
+    assert run([*command, "--encoding", "utf-16-le"]) == 0
+    assert json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["settings"]["encoding"] == "utf-16-le"
