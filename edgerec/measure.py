@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,8 @@ from edgerec.data.stream import among
 from edgerec.errors import BundleError, DataError, RequestError
 from edgerec.files import storage_failure
 from edgerec.models import Vectors
-from edgerec.models.encoder import LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
-from edgerec.models.sparse_items import evaluate_fit, evaluate_sparse, is_item_item
+from edgerec.models.sparse_items import evaluate_fit, is_item_item
 from edgerec.runtime import Recommendation, Recommender
 from edgerec.runtime.ids import RawId
 from edgerec.runtime.ranking import padded
@@ -116,21 +115,9 @@ def evaluate(
         (parts.validation, [parts.train]) if part == "validation" else (parts.test, [parts.train, parts.validation])
     )
     if isinstance(subject, Run):
-        if isinstance(subject.items, SparseTable) and is_item_item(subject.items, subject.encoder):
-            return evaluate_sparse(
-                subject.items,
-                cast(LinearEncoder, subject.encoder),
-                _history(parts),
-                seen,
-                positives,
-                ks=KS,
-                threads=threads,
-                sample=sample,
-            )
-        items = subject.items.dense()
-        users = _user_vectors(subject, _history(parts), items)
-        scores = None if subject.scorer is None else subject.scorer.scores
-        return evaluate_vectors(users, items, seen, positives, ks=KS, threads=threads, scores=scores, sample=sample)
+        history = _history(parts)
+        vectors = _vectors(subject, history)
+        return evaluate_fit(vectors, history, seen, positives, ks=KS, threads=threads, sample=sample)
     rows = tested_rows(positives, sample)
     masked = parts.train if part == "validation" else parts.train_all
 
@@ -196,6 +183,14 @@ def _evaluate_segment(
 def _history(parts: Split) -> Interactions:
     """Return the interactions of the final model, from which users without a table are computed."""
     return parts.train_all if parts.fit_all else parts.train
+
+
+def _vectors(run: Run, history: Interactions) -> Vectors:
+    if isinstance(run.items, SparseTable) and is_item_item(run.items, run.encoder):
+        nothing = np.zeros((0, 0), np.float32)
+        return Vectors(nothing, nothing, run.encoder, sparse_items=run.items)
+    items = run.items.dense()
+    return Vectors(_user_vectors(run, history, items), items, scorer=run.scorer)
 
 
 def _user_vectors(run: Run, history: Interactions, items: NDArray[np.float32]) -> NDArray[np.float32]:

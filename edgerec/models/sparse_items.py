@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,42 +74,30 @@ def evaluate_fit(
 
     Args:
         history: interactions from which an item-item model computes its users.
-    """
-    how: dict[str, Any] = {"ks": ks, "threads": threads, "sample": sample}
-    if vectors.sparse_items is not None and isinstance(vectors.encoder, LinearEncoder):
-        return evaluate_sparse(vectors.sparse_items, vectors.encoder, history, seen, test, **how)
-    scores = None if vectors.scorer is None else vectors.scorer.scores
-    return evaluate_vectors(vectors.users, vectors.items, seen, test, scores=scores, **how)
-
-
-def evaluate_sparse(
-    items: SparseTable,
-    encoder: LinearEncoder,
-    history: Interactions,
-    seen: Sequence[Interactions],
-    test: Interactions,
-    *,
-    ks: Sequence[int],
-    threads: int | None = None,
-    sample: Sample | None = None,
-) -> dict[str, float]:
-    """Measure an item-item model as `edgerec.data.evaluate_vectors` does, of which this has the other arguments.
-
-    Args:
-        items: (n_items, n_items).
-        encoder: the weights of the items in a history.
-        history: interactions from which users are computed.
         seen: interactions to mask, whose counts are the items' popularity.
     """
+    if vectors.sparse_items is None or not isinstance(vectors.encoder, LinearEncoder):
+        pairs = None if vectors.scorer is None else vectors.scorer.scores
+        return evaluate_vectors(vectors.users, vectors.items, seen, test, ks, threads, pairs, sample)
+    rows, n_items = tested_rows(test, sample), vectors.sparse_items.n_rows
+    scores = _sparse_scores(vectors.sparse_items, vectors.encoder, history)
+
+    def rank(part: slice) -> NDArray[np.int32]:
+        return top_k(scores, rows[part], n_items, max(ks), seen=seen, threads=threads)
+
+    return metrics_of_users(rank, test, rows, popularity=popularity_of(seen), ks=ks, margins=sample is not None)
+
+
+def _sparse_scores(
+    items: SparseTable, encoder: LinearEncoder, history: Interactions
+) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    """Return a function from user rows (n,) to their scores (n, n_items), from the sparse table of the items."""
     sparse = require("scipy.sparse", "train")
     table: Matrix = sparse.csr_array((items.values, items.columns, items.pointers), shape=(items.n_rows, items.d))
     weighted: Matrix = (sparse.diags_array(encoder.weights) @ table).tocsr()
-    matrix, by_column, rows = history.matrix(), table.T.tocsr(), tested_rows(test, sample)
+    matrix, by_column = history.matrix(), table.T.tocsr()
 
     def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.asarray(((matrix[block] @ weighted) @ by_column).toarray(), np.float32)
 
-    def rank(part: slice) -> NDArray[np.int32]:
-        return top_k(scores, rows[part], items.n_rows, max(ks), seen=seen, threads=threads)
-
-    return metrics_of_users(rank, test, rows, popularity=popularity_of(seen), ks=ks, margins=sample is not None)
+    return scores
