@@ -151,13 +151,13 @@ def test_training_that_makes_a_start_worse_is_not_chosen(first_items: Interactio
 
 def test_a_sample_of_users_is_enough_for_trials(interactions: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    real = home.evaluate_vectors
+    real = home.evaluate_fit
 
-    def counted(users: Any, items: Any, known: Any, part: Interactions, **more: Any) -> dict[str, float]:
+    def counted(vectors: Any, history: Any, known: Any, part: Interactions, **more: Any) -> dict[str, float]:
         seen.append(len(metrics.tested_rows(part, more["sample"])))
-        return real(users, items, known, part, **more)
+        return real(vectors, history, known, part, **more)
 
-    monkeypatch.setattr(home, "evaluate_vectors", counted)
+    monkeypatch.setattr(home, "evaluate_fit", counted)
     monkeypatch.setattr(home, "_USERS_OF_TRIALS", 50)
     parts = split_interactions(interactions, "random:80/20")
     result = Fit(find_backbone("svd"), parts, SizePlan(4), find_backbone("svd").config(), FitOptions(threads=1)).run()

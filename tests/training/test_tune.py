@@ -58,16 +58,16 @@ def test_the_first_trial_is_what_train_reports(name: str, part: str, interaction
 def test_the_test_part_is_never_looked_at(interactions: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     import edgerec.training.fit as home
 
-    parts, asked, real = split(interactions, "random:80/20"), [], home.evaluate_vectors
+    parts, asked, real = split(interactions, "random:80/20"), [], home.evaluate_fit
 
-    def watched(users: Any, items: Any, seen: Any, truth: Interactions, **more: Any) -> dict[str, float]:
+    def watched(vectors: Any, history: Any, seen: Any, truth: Interactions, **more: Any) -> dict[str, float]:
         asked.append(truth.fingerprint())
-        return real(users, items, seen, truth, **more)
+        return real(vectors, history, seen, truth, **more)
 
     def refused(*anything: Any, **more: Any) -> dict[str, float]:
         raise AssertionError
 
-    monkeypatch.setattr(home, "evaluate_vectors", watched)
+    monkeypatch.setattr(home, "evaluate_fit", watched)
     monkeypatch.setattr("edgerec.api.measure_vectors", refused)
     tune(interactions, trials=2, **{**WANTED, "seed": 0, "threads": 1, "max_epochs": 2})
     assert set(asked) == {parts.validation.fingerprint()}
@@ -130,7 +130,7 @@ def test_a_trial_behind_the_median_is_pruned(
     curves = [[0.2] * 6, *[usual] * 4, [0.4] * 6, recovers]
     pruned = [*curves[:5], [0.4] * 5, recovers]
     scores = (score for curve in pruned for score in curve)
-    monkeypatch.setattr("edgerec.training.fit.evaluate_vectors", lambda *given, **more: {"ndcg@20": next(scores)})
+    monkeypatch.setattr("edgerec.training.fit.evaluate_fit", lambda *given, **more: {"ndcg@20": next(scores)})
     wanted = {**WANTED, "backbone": "mf", "seed": 0, "threads": 1, "max_epochs": 6, "patience": 6}
     study = tune(interactions, trials=7, out=tmp_path / "study.json", **wanted)
     assert [trial.curves for trial in study.trials] == [[curve] for curve in pruned]
@@ -196,7 +196,7 @@ def test_another_seed_proposes_otherwise(interactions: Interactions) -> None:
 def test_a_trial_that_diverges_is_no_end(interactions: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     import edgerec.training.fit as home
 
-    real, calls = home.evaluate_vectors, []
+    real, calls = home.evaluate_fit, []
 
     def sometimes(*given: Any, **more: Any) -> dict[str, float]:
         calls.append(1)
@@ -204,7 +204,7 @@ def test_a_trial_that_diverges_is_no_end(interactions: Interactions, monkeypatch
             raise DataError("the training diverged")
         return real(*given, **more)
 
-    monkeypatch.setattr(home, "evaluate_vectors", sometimes)
+    monkeypatch.setattr(home, "evaluate_fit", sometimes)
     fixed: dict[str, Any] = {"method_settings": {"exponent": 0.5}}
     study = tune(interactions, trials=3, **fixed, **{**WANTED, "backbone": "mf", "threads": 1, "max_epochs": 1})
     assert [trial.score is None for trial in study.trials] == [False, True, False]
