@@ -172,6 +172,7 @@ class Bundle:
         stems = [stem for stem, side in sides.items() if side is not None and side.ids == "str" and plain]
         if "item_titles" in self.manifest.sections:
             stems.append("item_title")
+        stems += [f"attribute_{number}_text" for number in range(len(self.manifest.item_attributes))]
         for stem in stems:
             blob, offsets = self.section(f"{stem}s"), self.section(f"{stem}_offsets")
             if not (offsets[0] == 0 and offsets[-1] == len(blob) and (offsets[1:] >= offsets[:-1]).all()):
@@ -344,6 +345,7 @@ class Metadata:
         bytes: bytes of all files.
         graphs: "recommend" and "score", and optionally "similar" and "encode".
         titles: True if items have titles.
+        attributes: names of the items' other attributes.
         about: data, backbone, method, budget, metrics; all optional.
     """
 
@@ -356,6 +358,7 @@ class Metadata:
     bytes: int
     graphs: tuple[str, ...]
     titles: bool
+    attributes: tuple[str, ...]
     about: dict[str, Any]
 
     @classmethod
@@ -370,6 +373,7 @@ class Metadata:
             bytes=manifest.nbytes,
             graphs=tuple(manifest.graphs),
             titles="item_titles" in manifest.sections,
+            attributes=manifest.item_attributes,
             about=manifest.about,
         )
 

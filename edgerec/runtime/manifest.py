@@ -132,6 +132,7 @@ class Manifest:
         empty_history: the section with the rows that answer an empty history, best first; None with users, and if
             there is no answer.
         rollback_index: number below which readers that have seen this bundle do not go back.
+        item_attributes: names of the items' attributes besides titles.
         signed_by: fingerprint of the signing key in the manifest, which is checked only against trusted keys.
         about: information such as backbone, method, metrics, budget, fingerprints.
     """
@@ -153,6 +154,7 @@ class Manifest:
     signed_by: str | None = None
     other_files: tuple[FileEntry, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+    item_attributes: tuple[str, ...] = ()
 
     @property
     def popular(self) -> str | None:
@@ -316,6 +318,7 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         empty_history=None if fields["encoder"] is None else fields["encoder"]["empty_history"],
         other_files=tuple(_file(entry) for entry in _few(fields["other_files"], "files")),
         about=dict(fields["about"]),
+        item_attributes=_names(fields.get("item_attributes", [])),
     )
     if len({FILE_NAME, *(entry.name for entry in _few(manifest.files, "files"))}) != len(manifest.files) + 1:
         raise ValueError("a file that is named twice")
@@ -330,6 +333,13 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
     if "item_titles" in sections:
         _demand(sections, "item_titles")
         _demand(sections, "item_title_offsets", manifest.items.rows + 1)
+    for number in range(len(manifest.item_attributes)):
+        stem = f"attribute_{number}"
+        _demand(sections, stem, manifest.items.rows)
+        _demand_bytes(sections, f"{stem}_texts")
+        _demand(sections, f"{stem}_text_offsets")
+        if sections[stem].dtype not in ("uint8", "uint16", "uint32") or not sections[f"{stem}_text_offsets"].shape[0]:
+            raise ValueError(f"sections of attribute {number} that are not numbers of texts, and their offsets")
     if manifest.popular is not None:
         _demand(sections, manifest.popular)
     for name, kind in _ABOUT.items():
@@ -365,6 +375,18 @@ def _few(entries: Entries, what: str) -> Entries:
 
 def _sections(entries: dict[str, Any], tables: FileEntry) -> dict[str, Section]:
     return {str(name): _section(place, tables) for name, place in entries.items()}
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    """Check the names of attributes. Raises ValueError."""
+    if (
+        not isinstance(names, list)
+        or len(names) > LIMITS["attributes"]
+        or not all(isinstance(name, str) and name for name in names)
+        or len(set(names)) < len(names)
+    ):
+        raise ValueError(f"'item_attributes' is no list of at most {LIMITS['attributes']} different names")
+    return tuple(map(_utf8, names))
 
 
 def _demand(sections: dict[str, Section], name: str, length: int | None = None) -> None:

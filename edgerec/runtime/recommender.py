@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import EdgeRecError, RequestError
+from edgerec.runtime.attributes import attributes_of, rows_with
 from edgerec.runtime.bundle import Bundle, Metadata
 from edgerec.runtime.ids import OnUnknown, RawId, listed, rows_of_ids
 from edgerec.runtime.inputs import one_vector, rows_of, shown, whole
@@ -374,6 +375,26 @@ class Recommender:
         if "item_titles" not in ranker.manifest.sections:
             return None
         return ranker.bundle.strings("item_titles", "item_title_offsets").text(row) or None
+
+    def attributes(self, item: RawId) -> dict[str, str]:
+        """Return the attributes of an item besides its title, by name, without those that it has no text of.
+
+        Raises RequestError for an unknown item.
+        """
+        ranker = self._current
+        (row,) = _item_rows(ranker, [item]).tolist()
+        return attributes_of(ranker.bundle, row)
+
+    def items_with(self, name: str, value: str) -> list[RawId]:
+        """Return the items, by row, of which `value` is the text of an attribute, or one of its parts separated by `|`.
+
+        Raises RequestError if the bundle has no such attribute, or the value is empty.
+
+        Example:
+            >>> model.recommend(user=42, allow=model.items_with("genres", "Comedy"))
+        """
+        ranker = self._current
+        return ranker.items.raw(rows_with(ranker.bundle, name, value))
 
 
 def _ranker(bundle: Bundle, backend: Backend) -> Ranker:

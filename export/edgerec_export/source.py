@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from edgerec.budget import Budget
 from edgerec.errors import ExportError
 from edgerec.models.encoder import Encoder, LinearEncoder
 from edgerec.models.scorer import NeuMFScorer
+from edgerec.runtime.manifest import LIMITS
 from edgerec.tables import DenseTable, PrefixTable, SparseTable, Table
 from edgerec.tables.paging import forget_pages
 from edgerec.tables.texts import Texts, as_texts, is_text
@@ -39,6 +40,7 @@ class Source:
         encoder: computes a user's vector from a history, for bundles without users; None if there is none.
         item_counts: (n_items,) interactions of each item, which rank items for an empty history; None if unknown.
         titles: (n_items,) str, '' if unknown.
+        attributes: (n_items,) str of each further attribute, by its name; '' if unknown.
         budget_bytes: size of the whole bundle for which the tables were trained; None without such a budget.
         about: facts for the manifest and the model card, as JSON.
         scorer: scorer of NCF models; None for inner products.
@@ -54,6 +56,7 @@ class Source:
     encoder: Encoder | None = None
     item_counts: NDArray[Any] | None = None
     titles: Texts | None = None
+    attributes: Mapping[str, Texts] = field(default_factory=dict)
     budget_bytes: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
     scorer: NeuMFScorer | None = None
@@ -89,6 +92,12 @@ class Source:
     def user_hashes(self) -> NDArray[np.int64] | None:
         """(n_users,) hash of each text id; None without users. Raises ExportError, UnsupportedError."""
         return None if self.user_ids is None else hashes("user", self.user_ids)
+
+    @cached_property
+    def coded_attributes(self) -> list[tuple[Texts, NDArray[Any]]]:
+        """The different texts of each attribute, ascending, and (n_items,) the number of each item's."""
+        found = [np.unique(texts, return_inverse=True) for texts in self.attributes.values()]
+        return [(texts, codes.astype(np.min_scalar_type(len(texts) - 1))) for texts, codes in found]
 
     @cached_property
     def packed_ids(self) -> dict[Any, tuple[str, dict[str, NDArray[Any]]]]:
@@ -130,8 +139,15 @@ def times(table: Table, power: int) -> Table:
     return DenseTable(values) if isinstance(table, DenseTable) else PrefixTable(values, table.row_sizes, table.d)
 
 
-def from_run(run: Run) -> Source:
-    """Return the tables of a training run."""
+def from_run(run: Run, *, attributes: Mapping[str, Any] | None = None) -> Source:
+    """Return the tables of a training run.
+
+    Args:
+        attributes: (n_items,) texts of each further attribute of items, by its name and in the order of `run.item_ids`;
+            '' for items without it.
+
+    Raises ExportError for attributes that do not fit the items.
+    """
     requested = run.config["budget"]
     budget = None if requested is None else Budget.parse(requested)
     return Source(
@@ -142,6 +158,7 @@ def from_run(run: Run) -> Source:
         run.encoder,
         run.item_counts,
         run.titles,
+        attributes_of(attributes or {}, run.items),
         None if budget is None or budget.kind != "bytes" else int(budget.amount),
         run.about(),
         run.scorer,
@@ -158,6 +175,7 @@ def from_arrays(
     encoder: Encoder | None = None,
     item_counts: ArrayLike | None = None,
     titles: Sequence[str] | NDArray[Any] | None = None,
+    attributes: Mapping[str, Any] | None = None,
     scorer: NeuMFScorer | None = None,
     about: dict[str, Any] | None = None,
 ) -> Source:
@@ -176,12 +194,13 @@ def from_arrays(
             `LeastSquaresEncoder(alpha, reg)`; None without users for the mean of the rows.
         item_counts: (n_items,) interactions, which rank popular items.
         titles: (n_items,) titles, '' for items without one.
+        attributes: (n_items,) texts of each further attribute of items, by its name; '' for items without it.
         scorer: scorer of NCF models; None for inner products.
         about: facts for the manifest and the model card, as JSON.
 
     Raises:
         TableError: a table is not a finite matrix.
-        ExportError: ids, titles or dimensions do not fit the tables.
+        ExportError: ids, titles, attributes or dimensions do not fit the tables.
     """
     item_table, user_table = _table(items), None if users is None else _table(users)
     of_mean = users is None and encoder is None
@@ -195,6 +214,7 @@ def from_arrays(
         encoder,
         None if item_counts is None else np.asarray(item_counts),
         None if titles is None else titles_of(titles, item_table),
+        attributes_of(attributes or {}, item_table),
         about={"backbone": "own table", "method": "own table", **(about or {})},
         scorer=scorer,
         takes_vectors=of_mean,
@@ -236,12 +256,21 @@ def ids_of(ids: Any, table: Table) -> NDArray[Any]:
     return np.asarray(ids) if texts is None else texts
 
 
-def titles_of(titles: Any, table: Table) -> Texts:
+def titles_of(titles: Any, table: Table, what: str = "titles") -> Texts:
     texts = as_texts(titles)
     found = np.asarray(titles) if texts is None else texts
     if not is_text(found) or not _all_text(found) or found.shape != (table.n_rows,):
-        raise ExportError(f"{table.n_rows} item rows need as many titles, got {found.dtype} of shape {found.shape}")
+        raise ExportError(f"{table.n_rows} item rows need as many {what}, got {found.dtype} of shape {found.shape}")
     return found
+
+
+def attributes_of(attributes: Mapping[str, Any], table: Table) -> dict[str, Texts]:
+    names = list(attributes)
+    if len(names) > LIMITS["attributes"] or not all(isinstance(name, str) and name for name in names):
+        raise ExportError(
+            f"a bundle has at most {LIMITS['attributes']} attributes of items, each with a name, got {names}"
+        )
+    return {name: titles_of(values, table, f"texts of {name!r}") for name, values in attributes.items()}
 
 
 def _table(values: ArrayLike) -> Table:

@@ -184,6 +184,9 @@ class Draft:
                 fixed |= arrays
         if self.request.titles and self.source.titles is not None:
             fixed |= pack_strings("item_titles", "item_title_offsets", self.source.titles[self.items.order])
+        for number, (texts, codes) in enumerate(self.source.coded_attributes):
+            stem = f"attribute_{number}"
+            fixed |= {stem: codes[self.items.order]} | pack_strings(f"{stem}_texts", f"{stem}_text_offsets", texts)
         for name, array in fixed.items():
             self._offsets[name] = self._tables.add(name, array.dtype, array.shape)
         return fixed
@@ -290,6 +293,7 @@ class Draft:
             "users": None if self.users is None else self._side("user", self.users),
             "encoder": None if self.encoder is None else self.encoder.describe() | self._of_empty_history(),
             **({} if self.scorer is None else {"scorer": self.scorer.describe()}),
+            **({"item_attributes": list(self.source.attributes)} if self.source.attributes else {}),
             "tables": tables,
             "sections": self._tables.describe(),
             "graphs": graphs,

@@ -83,7 +83,10 @@ def _cures(draft: Draft, parts: dict[str, int], excess: int) -> list[str]:
     """
     request, source = draft.request, draft.source
     values = sum(parts[name] for name in draft.plans())
-    saved: dict[str, float] = {"leave --titles out": _of(parts, "item_title")}
+    saved: dict[str, float] = {
+        "leave --titles out": _of(parts, "item_title"),
+        "leave --attributes out": _of(parts, "attribute_"),
+    }
     if request.is_version_2 and not request.one_file:
         saved["--out NAME.edgerec"] = DEFLATED * parts[REST]
     if "str" in draft.id_kinds.values():

@@ -54,7 +54,8 @@ def forms_of(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, SectionForm]
         for suffix, form in _of_table(bundle, name, fields, layout, by_column=_by_column(name, layout, manifest)):
             found[name + suffix] = SectionForm(side, form)
     coded = bundle.manifest.version[0] > 1  # ids are no rows of units
-    for name, side in ONE_A_ROW.items():
+    of_attributes = {f"attribute_{number}": "item" for number in range(len(bundle.manifest.item_attributes))}
+    for name, side in (ONE_A_ROW | of_attributes).items():
         if name.endswith("_ids") and coded:
             continue
         if name in sections and len(sections[name].shape) == 1 and sections[name].shape[0] == rows.get(side):

@@ -118,6 +118,7 @@ final class Spec {
     static final int FILES = 32;
     static final int GRAPHS = 16;
     static final int SECTIONS = 256;
+    static final int ATTRIBUTES = 64;
     static final int TENSORS = 4096;
     static final int AXES = 4;
     static final int GRAPH_BYTES = 1048576;
