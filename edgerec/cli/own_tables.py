@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.data import read_titles
+from edgerec.data.attributes import read_attributes, read_titles
 from edgerec.data.ids import is_id, to_ids
 from edgerec.data.readers import Reading
 from edgerec.errors import RequestError
 from edgerec.files import storage_failure
+from edgerec.tables.texts import Texts, text_array
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -46,16 +47,28 @@ def read_ids(path: Path | None) -> NDArray[Any] | None:
     return to_ids(lines)
 
 
-def read_item_titles(path: Path, ids: Iterable[int | str], encoding: str | None) -> list[str]:
+def read_item_titles(path: Path, ids: Iterable[int | str], encoding: str | None) -> Texts:
     """Return the title of each item in a table of items, '' without one.
 
     Raises DataError for a malformed table, RequestError if it has no title of these items, and StorageError.
     """
-    known = {str(item): title for item, title in read_titles(path, Reading(encoding)).items()}
-    titles = [known.get(str(item), "") for item in ids]
-    if not any(titles):
+    return _by_row(path, "titles", read_titles(path, Reading(encoding)), ids)
+
+
+def read_item_attributes(
+    path: Path, columns: Sequence[str], ids: Sequence[int | str], encoding: str | None
+) -> dict[str, Texts]:
+    """Return the text of each item in columns of a table of items, '' without one. Raises as `read_item_titles`."""
+    found = read_attributes(path, Reading(encoding), columns)
+    return {name: _by_row(path, f"texts of {name}", known, ids) for name, known in found.items()}
+
+
+def _by_row(path: Path, what: str, known: dict[Any, str], ids: Iterable[int | str]) -> Texts:
+    by_text = {str(item): text for item, text in known.items()}
+    texts = [by_text.get(str(item), "") for item in ids]
+    if not any(texts):
         raise RequestError(
-            f"{path} has titles of none of the items: its ids are such as {next(iter(known), '')!r}; give a table with "
-            "the ids of the run or of --ids"
+            f"{path} has {what} of none of the items: its ids are such as {next(iter(by_text), '')!r}; give a table "
+            "with the ids of the run or of --ids"
         )
-    return titles
+    return text_array(texts)

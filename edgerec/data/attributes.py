@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgerec.data.columns import NAMES, find
+from edgerec.data.columns import NAMES, find, named
 from edgerec.data.interactions import Interactions
 from edgerec.data.readers import Reading
 from edgerec.data.sources import Connection, Source, literal, open_source
@@ -43,11 +43,18 @@ def read_titles(path: str | Path, reading: Reading | None = None) -> Texts:
     return found
 
 
-def read_attributes(path: str | Path, reading: Reading | None = None) -> dict[str, Texts]:
-    """Read the titles and the categories of items, as far as a file has them. Raises as `read_titles` does."""
-    with _staged(Path(path), reading or Reading()) as (_, staged):
+def read_attributes(path: str | Path, reading: Reading | None = None, columns: Sequence[str] = ()) -> dict[str, Texts]:
+    """Read columns of a table of items, by name: texts as the file has them.
+
+    Args:
+        columns: names of the columns; none for the title and the category, as far as the file has them.
+
+    Raises as `read_titles` does, and DataError for a column that is not there.
+    """
+    with _staged(Path(path), reading or Reading(), columns=columns) as (_, staged):
         numbers = staged.ids("rows", "item")[0].dtype.kind == "i"
-        return {role: staged.texts("rows", role, numbers=numbers) for role in staged.roles if role != "item"}
+        texts = [staged.texts("rows", role, numbers=numbers) for role in staged.roles[1:]]
+        return dict(zip(columns or staged.roles[1:], texts, strict=True))
 
 
 def copy_attributes(
@@ -71,17 +78,22 @@ def copy_attributes(
 
 @contextmanager
 def _staged(
-    path: Path, reading: Reading, folder: Path | None = None, memory: int | None = None
+    path: Path,
+    reading: Reading,
+    folder: Path | None = None,
+    memory: int | None = None,
+    columns: Sequence[str] = (),
 ) -> Iterator[tuple[Connection, Staged]]:
     """Stage a file of items; tell how many of its rows have no text, and how many items have several."""
     with session(folder, memory) as (connection, scratch):
         source = open_source(connection, path, scratch, reading.encoding, reading.tell, [], attributes=True)
-        staged = Staged(connection, [source], [_choose(source)])
+        staged = Staged(connection, [source], [_choose(source, columns)])
         lock(connection, folder)
         staged.check("rows", ("item",))
-        texts = [f"NULLIF(\"${role}\", '')" for role in staged.roles if role != "item"]
+        texts = [f"NULLIF(\"${role}\", '')" for role in staged.roles[1:]]
+        what = " or ".join(columns) or "title or category"
         if bare := staged.one(f"SELECT count(*) FROM rows WHERE coalesce({', '.join(texts)}) IS NULL"):
-            reading.tell(f"{path}: {bare:,} of the {staged.n:,} rows have an item and no title or category")
+            reading.tell(f"{path}: {bare:,} of the {staged.n:,} rows have an item and no {what}")
         several = " OR ".join(f"min({text}) < max({text})" for text in texts)
         found = staged.rows(
             f'SELECT count(*), min(item) FROM (SELECT "$item" AS item FROM rows GROUP BY item HAVING {several})'
@@ -134,7 +146,19 @@ def with_attributes(interactions: Interactions, attributes: Mapping[str, Texts])
     return interactions.with_categories(by_role["category"]) if "category" in by_role else interactions
 
 
-def _choose(source: Source) -> dict[str, int]:
+def _choose(source: Source, columns: Sequence[str] = ()) -> dict[str, int]:
+    """Return the places of the item and the texts, which have numbers for roles where their columns are given."""
+    if columns:
+        places = {"item": find(source.columns, _COLUMNS["item"])}
+        places |= {str(number): named(source.columns, name) for number, name in enumerate(columns)}
+        chosen = {role: place for role, place in places.items() if place is not None}
+        if source.headerless or len(chosen) < len(places):
+            there = "no header" if source.headerless else f"the columns {', '.join(source.columns)}"
+            raise DataError(
+                f"{source.path} has {there}; expected an item column (item, item_id, movieId, sku, id) and those of "
+                f"the attributes, {', '.join(columns)}"
+            )
+        return chosen
     if source.headerless:
         return {"item": 0, "title": 1}
     places = {role: find(source.columns, names) for role, names in _COLUMNS.items()}
