@@ -12,11 +12,15 @@ from edgerec.runtime.ids import StringArray
 
 def attributes_of(bundle: Bundle, row: int) -> dict[str, str]:
     """Return the attributes of the item in a row by name, without those that it has no text of. Raises BundleError."""
-    found = {}
-    for number, name in enumerate(bundle.manifest.item_attributes):
-        texts, codes = _stored(bundle, number)
-        found[name] = texts.text(_checked(bundle, codes[row : row + 1], texts).item())
+    found = {name: texts_of(bundle, number, row)[0] for number, name in enumerate(bundle.manifest.item_attributes)}
     return {name: text for name, text in found.items() if text}
+
+
+def texts_of(bundle: Bundle, number: int, row: int | None = None) -> list[str]:
+    """Return the texts of an attribute, of all items by row or of one. Raises BundleError."""
+    texts, codes = _stored(bundle, number, slice(None) if row is None else slice(row, row + 1))
+    known = {code: texts.text(code) for code in np.unique(codes).tolist()}
+    return [known[code] for code in codes.tolist()]
 
 
 def rows_with(bundle: Bundle, name: str, value: str) -> NDArray[np.int64]:
@@ -31,18 +35,16 @@ def rows_with(bundle: Bundle, name: str, value: str) -> NDArray[np.int64]:
         raise RequestError(f"the bundle has no attribute {name!r} of items; it has {', '.join(names) or 'none'}")
     if not isinstance(value, str) or not value:
         raise RequestError(f"the value of {name!r} must be a text that is not empty, got {value!r}")
-    texts, codes = _stored(bundle, names.index(name))
+    texts, codes = _stored(bundle, names.index(name), slice(None))
     wanted = value.encode(errors="surrogatepass")
     matches = np.array([text == wanted or wanted in text.split(b"|") for text in texts], bool)
-    return np.flatnonzero(matches[_checked(bundle, codes, texts)])
+    return np.flatnonzero(matches[codes])
 
 
-def _stored(bundle: Bundle, number: int) -> tuple[StringArray, NDArray[np.unsignedinteger]]:
+def _stored(bundle: Bundle, number: int, rows: slice) -> tuple[StringArray, NDArray[np.unsignedinteger]]:
+    """Return the different texts of an attribute, and the numbers of those of some rows. Raises BundleError."""
     stem = f"attribute_{number}"
-    return bundle.strings(f"{stem}_texts", f"{stem}_text_offsets"), bundle.section(stem)
-
-
-def _checked(bundle: Bundle, codes: NDArray[np.unsignedinteger], texts: StringArray) -> NDArray[np.unsignedinteger]:
-    if codes.size and int(codes.max()) >= len(texts):
-        raise BundleError(f"the attributes of {bundle.folder} are damaged; export it again")
-    return codes
+    texts, codes = bundle.strings(f"{stem}_texts", f"{stem}_text_offsets"), bundle.section(stem)[rows]
+    if codes.max(initial=0) >= len(texts):
+        raise BundleError(f"the attributes of {bundle.folder} are damaged; get the bundle again")
+    return texts, codes

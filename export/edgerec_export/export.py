@@ -34,6 +34,7 @@ from edgerec_export.choose import Chosen, ExportStep, OnStep, choose
 from edgerec_export.draft import Draft, too_large
 from edgerec_export.follow import obstacle
 from edgerec_export.pack import Packed, pack
+from edgerec_export.patch import older_attributes
 from edgerec_export.reference import Reference
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
@@ -154,7 +155,7 @@ def export(
             Its limit holds if `max_bytes` is None.
             `layout`, `precision`, `scales`, `user_scales` and `fit` keep their defaults.
             `users`, `titles`, `ids`, `similar`, `lookup` and `rollback_index` follow the older bundle if they have
-            their defaults, and so does `version`, always.
+            their defaults, and so does `version`, always; attributes are its own if `source` has none.
         calibration: file of measured costs of another device, as `python -m edgerec_bench.calibrate` writes; None for
             the built-in one.
         sign: file of the private ed25519 key to sign the bundle with, as `edgerec keys new` writes; needs the extra
@@ -225,6 +226,8 @@ def export_request(
     check_outputs(outputs, [sign, calibration, request.like], overwrite=overwrite)
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
+    if request.like is not None and not source.attributes:
+        source = replace(source, attributes=older_attributes(request.like, source.item_ids))
     try:
         return _retry_finer(request, lambda one: _export_within(source, folder, one, signer, progress or _ignore))
     except BudgetError as refusal:

@@ -1,7 +1,7 @@
 """Patches between versions of a bundle, and exports that follow an older version."""
 
 from edgerec_export.patch.diff import Changes, Patch, diff, patch_output
-from edgerec_export.patch.previous import PRECISION_OF_BITS, PreviousBundle
+from edgerec_export.patch.previous import PRECISION_OF_BITS, PreviousBundle, older_attributes
 from edgerec_export.patch.rows import PreviousRows, matched, stored_block
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "PreviousRows",
     "diff",
     "matched",
+    "older_attributes",
     "patch_output",
     "stored_block",
 ]
