@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgerec.cli.app import run
 from edgerec.data.attributes import read_attributes
-from edgerec.errors import BudgetError, BundleError, DataError, ExportError, RequestError
+from edgerec.errors import BudgetError, BundleError, DataError, EdgeRecError, ExportError, RequestError
 from edgerec.runtime import Recommender
 from edgerec.runtime.bundle import metadata
 from edgerec_export import diff, export, from_arrays
