@@ -25,7 +25,14 @@ from edgerec.cli.options import (
     overwrite_option,
 )
 from edgerec.cli.output import json_option
-from edgerec.cli.own_tables import read_array, read_ids, read_item_attributes, read_item_titles
+from edgerec.cli.own_tables import (
+    attribute_names,
+    attributes_option,
+    read_array,
+    read_ids,
+    read_item_attributes,
+    read_item_titles,
+)
 from edgerec.cli.quality import better_without_users, encoder_quality, truncation
 from edgerec.console import progress_bar, tell
 from edgerec.data import Interactions
@@ -87,11 +94,7 @@ LAYOUT = "Layout options"
     is_flag=True,
     help="Include item titles: those of --item-attributes, or without it of RUN's data.",
 )
-@option(
-    "--attributes",
-    metavar="NAMES",
-    help="Columns of --item-attributes to include as attributes of items, separated by commas, such as category,price.",
-)
+@attributes_option
 @option(
     "--no-users",
     is_flag=True,
@@ -217,7 +220,7 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     if options["titles"] and options["item_attributes"] is not None:
         titles = read_item_titles(options["item_attributes"], source.item_ids.tolist(), options["encoding"])
         source = replace(source, titles=titles)
-    if names := _attributes(options):
+    if names := attribute_names(options):
         found = read_item_attributes(options["item_attributes"], names, source.item_ids.tolist(), options["encoding"])
         source = replace(source, attributes=found)
     interactions = None if options["data"] is None else load(options["data"], options)
@@ -248,15 +251,11 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
     check_data_given(options["data"], {**options, **dict.fromkeys(of_titles)})
     if options["ids"] == NO_IDS and options["id_map"] is None:
         raise RequestError("--ids none needs --id-map FILE, the only record of which item a row is; give it too")
-    names = _attributes(options)
+    names = attribute_names(options)
     if options["item_attributes"] is not None and not options["titles"] and not names:
         raise RequestError(
             "--titles includes the titles of --item-attributes FILE, and --attributes NAMES other columns of it; give "
             "one of them too, or leave it out"
-        )
-    if names and options["item_attributes"] is None:
-        raise RequestError(
-            "--attributes takes columns of --item-attributes FILE, a table of items, which may be the data; give it too"
         )
     if run is not None:
         own = {"--users": options["users_file"], "--ids": _id_file(options), "--user-ids": options["user_ids"]}
@@ -272,14 +271,6 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
         raise RequestError("--data can be given with a RUN only, whose training data they are; leave it out")
     if options["titles"] and options["item_attributes"] is None:
         raise RequestError("with --items, --titles takes the titles of --item-attributes FILE; give it too")
-
-
-def _attributes(options: dict[str, Any]) -> list[str]:
-    """Return the names of --attributes. Raises RequestError for empty or repeated ones."""
-    names = [] if options["attributes"] is None else [name.strip() for name in options["attributes"].split(",")]
-    if not all(names) or len(set(names)) < len(names):
-        raise RequestError(f"--attributes is {options['attributes']!r}; write different names separated by commas")
-    return names
 
 
 def _check_outputs(run: Path | None, out: Path, options: dict[str, Any], *, overwrite: bool) -> None:

@@ -26,6 +26,7 @@ from edgerec.cli.options import (
     seed_option,
 )
 from edgerec.cli.output import json_option, print_json, print_text, say
+from edgerec.cli.own_tables import attribute_names, attributes_option, read_item_attributes
 from edgerec.cli.train import PHASES, step_bar
 from edgerec.cli.training import WORKERS, parsed_workers
 from edgerec.console import print_facts, progress_bar, resumable, tell, text_column
@@ -94,6 +95,7 @@ AGAIN = ("data", "out", "max_bytes", "final", "like", "patch", "threads", "overw
 )
 @option("--ids", type=Choice(["raw", "hash64"]), default="raw", help="Form of the ids, as in 'edgerec export'.")
 @option("--titles", is_flag=True, help="Include item titles, if the data have them.")
+@attributes_option
 @option("--metric", default=METRIC, metavar="NAME", help="Metric that decides: ndcg or recall, at 5, 10 or 20.")
 @option(
     "--split",
@@ -182,7 +184,12 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         "max_ms",
         "sample_users",
     )
+    columns = attribute_names(options)
     interactions = load(data, options)
+    attributes: dict[str, Any] = {}
+    if columns:
+        ids = interactions.item_ids.tolist()
+        attributes = read_item_attributes(options["item_attributes"], columns, ids, options["encoding"])
     with (
         resumable(f"the same command continues ({fitting.trials_folder(out)})"),
         _latency_on(options["device"]) as latency,
@@ -193,6 +200,7 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
             out,
             **sizes,
             **{name: options[name] for name in names},
+            attributes=attributes,
             latency=latency,
             overwrite=overwrite,
             progress=progress,
@@ -283,6 +291,8 @@ class Commands:
         export = ["edgerec", "export", "runs/best", *variant.export_options(limit)]
         export += ["--ids", self._options["ids"]] if self._options["ids"] != "raw" else []
         export += ["--titles"] if self._options["titles"] else []
+        if (names := self._options["attributes"]) is not None:
+            export += ["--attributes", names, "--item-attributes", str(self._options["item_attributes"])]
         return [shlex.join(train), shlex.join([*export, "--out", "best.bundle"])]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.cli.help import F, option
 from edgerec.data.attributes import read_attributes, read_titles
 from edgerec.data.ids import is_id, to_ids
 from edgerec.data.readers import Reading
@@ -47,6 +48,28 @@ def read_ids(path: Path | None) -> NDArray[Any] | None:
     return to_ids(lines)
 
 
+def attributes_option(command: F) -> F:
+    """Add --attributes, whose names `attribute_names` returns."""
+    return option(
+        "--attributes",
+        metavar="NAMES",
+        help="Columns of --item-attributes to include as attributes of items, separated by commas, such as "
+        "category,price.",
+    )(command)
+
+
+def attribute_names(options: Mapping[str, Any]) -> list[str]:
+    """Return the names of --attributes. Raises RequestError for empty or repeated ones, or without a file of them."""
+    names = [] if options["attributes"] is None else [name.strip() for name in options["attributes"].split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise RequestError(f"--attributes is {options['attributes']!r}; write different names separated by commas")
+    if names and options["item_attributes"] is None:
+        raise RequestError(
+            "--attributes takes columns of --item-attributes FILE, a table of items, which may be the data; give it too"
+        )
+    return names
+
+
 def read_item_titles(path: Path, ids: Iterable[int | str], encoding: str | None) -> Texts:
     """Return the title of each item in a table of items, '' without one.
 
@@ -69,6 +92,6 @@ def _by_row(path: Path, what: str, known: dict[Any, str], ids: Iterable[int | st
     if not any(texts):
         raise RequestError(
             f"{path} has {what} of none of the items: its ids are such as {next(iter(by_text), '')!r}; give a table "
-            "with the ids of the run or of --ids"
+            "with the ids of the data, the run or --ids"
         )
     return text_array(texts)

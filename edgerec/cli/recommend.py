@@ -153,7 +153,12 @@ def show_answers(model: Recommender, answers: Sequence[Recommendation], as_json:
     """Print items (rows if the bundle has no ids) with their scores, and their titles if the bundle has any."""
     kind = "row" if model.manifest.items.ids == "none" else "item"
     if as_json:
-        print_json([{"item": a.item, "score": a.score, "title": model.title(a.item)} for a in answers])
+        found: list[dict[str, Any]] = [
+            {"item": a.item, "score": a.score, "title": model.title(a.item)} for a in answers
+        ]
+        if model.metadata.attributes:
+            found = [{**one, "attributes": model.attributes(one["item"])} for one in found]
+        print_json(found)
         return
     rows = [[place, a.item, f"{a.score:.4f}", model.title(a.item)] for place, a in enumerate(answers, 1)]
     if all(row[3] is None for row in rows):

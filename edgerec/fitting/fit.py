@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def fit(
     users: bool | None = None,
     ids: str = "raw",
     titles: bool = False,
+    attributes: Mapping[str, Any] | None = None,
     metric: str = "ndcg@20",
     split: SplitSpec | str | None = None,
     final: bool = False,
@@ -112,6 +114,8 @@ def fit(
         users: True for bundles with a user table, False for bundles without; None to take the better.
         ids: 'raw' or 'hash64', as `edgerec_export.export` takes them.
         titles: include item titles.
+        attributes: (n_items,) texts of each further attribute of items, by its name and in the order of
+            `interactions.item_ids`.
         metric: metric of `METRICS` that decides.
         split: the split whose test part measures the result; None for random:80/20, or leave-one-out where that would
             not test most users. The rest is split again for validation, by random:90/10 or leave-one-out, or by the
@@ -137,7 +141,7 @@ def fit(
         BenchError: what `latency` raises if its device is lost; the same call continues.
     """
     place = Path(out)
-    limits = Limits(_bytes(max_bytes), _bytes(max_rss), max_ms, users, ids, titles)
+    limits = Limits(_bytes(max_bytes), _bytes(max_rss), max_ms, users, ids, titles, attributes or {})
     spec = SplitSpec.parse(split, seed=seed) if isinstance(split, str) else split or usual_split(interactions, seed)
     final = final or spec.kind == EVERYTHING.kind
     _check(metric, ids, minutes, trials)
@@ -150,7 +154,7 @@ def fit(
     command = {
         "data": interactions.name,
         "data_fingerprint": interactions.fingerprint(),
-        **vars(limits),
+        **_described(limits),
         "split": spec.to_dict(),
         "validation": validation.to_dict(),
         "sample_users": sample_users,
@@ -232,11 +236,15 @@ def _check(metric: str, ids: str, minutes: float, trials: int | None) -> None:
         raise RequestError("minutes must be above 0, and trials at least 1")
 
 
+def _described(limits: Limits) -> dict[str, Any]:
+    """Return the limits as JSON: attributes, if there are any, by the sha256 of their texts."""
+    found = {name: hashlib.sha256("\0".join(texts).encode()).hexdigest() for name, texts in limits.attributes.items()}
+    others = {name: value for name, value in vars(limits).items() if name != "attributes"}
+    return {**others, "attributes": found} if found else others
+
+
 def _smallest(interactions: Interactions, out: Path, spec: SplitSpec, limits: Limits) -> Smallest:
-    found = [
-        smallest_bundle(interactions, out, spec, users=users, ids=limits.ids, titles=limits.titles)
-        for users in limits.sides
-    ]
+    found = [smallest_bundle(interactions, out, spec, limits, users=users) for users in limits.sides]
     return Smallest(min(one.least for one in found), min(one.sufficient for one in found))
 
 
@@ -254,6 +262,7 @@ def _too_small(interactions: Interactions, out: Path, limits: Limits, size: int)
     cures += [] if out.suffix == SUFFIX else ["--out NAME.edgerec, which takes less"]
     cures += ["--no-users"] if limits.users else []
     cures += ["no --titles"] if limits.titles else []
+    cures += ["no --attributes"] if limits.attributes else []
     return BudgetError(
         f"a bundle of {interactions.n_items:,} items does not fit {limits.max_bytes} bytes, and certainly fits {size} "
         f"({format_bytes(size)}); give {', or '.join(cures)}",
@@ -289,7 +298,7 @@ def finish(
     run = shown.train(recipe, interactions, spec, search.folder / FINAL)
     search.show("exporting")
     done = export(
-        from_run(run),
+        from_run(run, attributes=limits.attributes),
         out,
         precision=variant.precision,
         max_bytes=best.limit,

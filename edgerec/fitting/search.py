@@ -160,7 +160,8 @@ class Search:
             return
         recipe, place = self.study.trials[best.trial].recipe, self.folder / BEST
         shown = replace(trials, on_step=self.show)
-        source = from_run(shown.train(recipe, trials.data, trials.spec, place / RUN))
+        run = shown.train(recipe, trials.data, trials.spec, place / RUN)
+        source = from_run(run, attributes=trials.limits.attributes)
         found = list[Exported]()
         variant = Variant(best.bundle.variant.users, "auto")
         deadline = Deadline.after(self._seconds_left())

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgerec.data import Interactions, SplitSpec
 from edgerec.errors import BudgetError
+from edgerec.fitting.trial import Limits
 from edgerec.measure import KS
 from edgerec.models.encoder import Encoder, LeastSquaresEncoder, LinearEncoder
 from edgerec.request import TrainRequest
@@ -36,7 +37,7 @@ class Smallest:
 
 
 def smallest_bundle(
-    interactions: Interactions, out: Path, split: SplitSpec, *, users: bool, ids: str, titles: bool
+    interactions: Interactions, out: Path, split: SplitSpec, limits: Limits, *, users: bool
 ) -> Smallest:
     """Return the sizes of a bundle of rows with one value.
 
@@ -44,16 +45,18 @@ def smallest_bundle(
 
     Args:
         out: the bundle's folder, or its one file.
+        limits: what the bundle contains; its size and users are not looked at.
         users: True with a user table; False with an encoder of histories, the smaller of two.
     """
     weights = np.ones(interactions.n_items, np.float32)
     encoders: list[Encoder | None] = [None] if users else [LeastSquaresEncoder(1.0, 1.0), LinearEncoder(weights)]
     found: dict[str, list[int]] = {"table": [], "row": []}
     for encoder in encoders:
-        source = _untrained(interactions, split, encoder)
+        source = replace(_untrained(interactions, split, encoder), attributes=limits.attributes)
         for scales, sizes in found.items():
             try:
-                export(source, out, precision="int8", scales=scales, max_bytes=1, fit=True, ids=ids, titles=titles)
+                contents: dict[str, Any] = {"ids": limits.ids, "titles": limits.titles}
+                export(source, out, precision="int8", scales=scales, max_bytes=1, fit=True, **contents)
             except BudgetError as refusal:
                 sizes.append(refusal.smallest or 0)
     return Smallest(min(found["table"]) - MARGIN, min(found["row"]) + MARGIN)

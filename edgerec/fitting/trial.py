@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from edgerec.fitting.study import Exported
 from edgerec.fitting.validation import ValidationTest
 from edgerec.runtime import Recommender
 from edgerec.runtime.stored import SUFFIX
+from edgerec.tables.texts import Texts
 from edgerec.training import Run, Step
 from edgerec_export import ExportStep, Source, export, from_run
 
@@ -42,6 +43,7 @@ class Limits:
         max_ms: milliseconds of a request, or None.
         users: True for bundles with a user table, False for bundles without, None for either.
         ids, titles: as `edgerec_export.export` takes them.
+        attributes: as `edgerec_export.from_run` takes them.
     """
 
     max_bytes: int | None
@@ -50,6 +52,7 @@ class Limits:
     users: bool | None
     ids: str
     titles: bool
+    attributes: Mapping[str, Texts] = field(default_factory=dict)
 
     @property
     def sides(self) -> tuple[bool, ...]:
@@ -216,7 +219,7 @@ class Trials:
 
     def _bundles(self, run: Run, task: Task, place: Path, deadline: Deadline) -> Iterator[Exported]:
         """Yield the measured bundles of a run: with and without users, fitted, and in plain precisions."""
-        source, limit, recipe = from_run(run), self.limits.max_bytes, task.recipe
+        source, limit, recipe = from_run(run, attributes=self.limits.attributes), self.limits.max_bytes, task.recipe
         sides = [users for users in self.limits.sides if (run.users is not None if users else run.encoder is not None)]
         for users in sides:
             rows = run.items.n_rows + (run.users.n_rows if users and run.users is not None else 0)

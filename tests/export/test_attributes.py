@@ -197,3 +197,19 @@ def test_columns_of_a_table_of_items(tmp_path: Path) -> None:
     ):
         with pytest.raises(EdgeRecError, match=message):
             run([*own, *wrong])
+
+
+def test_a_fit_includes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "items.csv", tmp_path / "b"
+    path.write_text("item,title,price\n" + "".join(f"{n},Film {n},{n}.50\n" for n in range(50)))
+    words = ["fit", "synthetic:60x50x900", "--trials", "1", "--no-users", "--titles", "--out", str(out)]
+    words += ["--item-attributes", str(path), "--attributes", "price"]
+    with pytest.raises(BudgetError, match="no --attributes"):
+        run([*words, "--max-bytes", "6000"])
+    assert run([*words, "--max-bytes", "16KiB"]) == 0
+    model = Recommender.load(out)
+    assert (model.title(7), model.attributes(7)) == ("Film 7", {"price": "7.50"})
+    assert f"--titles --attributes price --item-attributes {path} --out best.bundle" in capsys.readouterr().out
+    assert run(["recommend", str(out), "--history", "7", "-k", "1", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["attributes"] == {"price": f"{found['item']}.50"}
