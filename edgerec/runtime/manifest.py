@@ -318,7 +318,7 @@ def _parse(fields: dict[str, Any], version: tuple[int, int], own_bytes: int) -> 
         empty_history=None if fields["encoder"] is None else fields["encoder"]["empty_history"],
         other_files=tuple(_file(entry) for entry in _few(fields["other_files"], "files")),
         about=dict(fields["about"]),
-        item_attributes=_names(fields.get("item_attributes", [])),
+        item_attributes=_names(fields["item_attributes"]) if "item_attributes" in fields else (),
     )
     if len({FILE_NAME, *(entry.name for entry in _few(manifest.files, "files"))}) != len(manifest.files) + 1:
         raise ValueError("a file that is named twice")
@@ -381,11 +381,11 @@ def _names(names: Any) -> tuple[str, ...]:
     """Check the names of attributes. Raises ValueError."""
     if (
         not isinstance(names, list)
-        or len(names) > LIMITS["attributes"]
+        or not 0 < len(names) <= LIMITS["attributes"]
         or not all(isinstance(name, str) and name for name in names)
         or len(set(names)) < len(names)
     ):
-        raise ValueError(f"'item_attributes' is no list of at most {LIMITS['attributes']} different names")
+        raise ValueError(f"'item_attributes' is no list of 1 to {LIMITS['attributes']} different names")
     return tuple(map(_utf8, names))
 
 

@@ -131,6 +131,7 @@ def spoiled(folder: Path, *, names: Any = None, section: str = "attribute_0", en
     "change",
     [
         {"names": "category"},
+        {"names": []},
         {"names": ["category", 3]},
         {"names": ["category", ""]},
         {"names": ["category", "category"]},
