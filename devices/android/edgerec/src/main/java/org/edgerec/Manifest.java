@@ -99,6 +99,8 @@ final class Manifest {
     /** Name of the section with the rows of the most popular items; null if there is none. */
     final String popular;
     final List<Entry> others = new ArrayList<>();
+    /** Names of the attributes of items; the sections of each begin with 'attribute_' and its number. */
+    final List<String> attributes = new ArrayList<>();
     final Map<String, Object> about;
     /** Readers that have seen this bundle do not go back below this number. */
     final long rollbackIndex;
@@ -149,6 +151,9 @@ final class Manifest {
         session = object(fields.get("session"), "session");
         about = object(fields.get("about"), "about");
         popular = popular(fields.get("encoder"));
+        if (fields.containsKey("item_attributes")) {
+            readAttributes(list(fields.get("item_attributes"), "item_attributes"));
+        }
         long sum = content.length;
         Set<String> names = new HashSet<>();
         for (Entry entry : files()) {
@@ -207,6 +212,9 @@ final class Manifest {
         if (sections.containsKey("item_titles")) {
             checkTexts("item_title", items.rows);
         }
+        for (int n = 0; n < attributes.size(); n++) {
+            checkAttribute("attribute_" + n);
+        }
         if (popular != null) {
             checkVector(popular, -1);
         }
@@ -214,8 +222,7 @@ final class Manifest {
 
     private void checkIds(String name, RowsEntry side) {
         if (major > 1 && !side.ids.equals("none")) {
-            checkVector(name + "s", -1);
-            demand(sections.get(name + "s").dtype.equals("uint8"), name + "s");
+            checkVector(name + "s", -1, "uint8");
         } else if (side.ids.equals("int")) {
             checkVector(name + "s", side.rows);
         } else if (side.ids.equals("str")) {
@@ -228,9 +235,20 @@ final class Manifest {
         checkVector(name + "_offsets", rows + 1L);
     }
 
+    private void checkAttribute(String name) {
+        checkVector(name, items.rows, "uint8|uint16|uint32");
+        checkVector(name + "_texts", -1, "uint8");
+        checkVector(name + "_text_offsets", -1, "uint32|int64");
+        demand(sections.get(name + "_text_offsets").shape[0] > 0, name + "_text_offsets");
+    }
+
     private void checkVector(String name, long length) {
+        checkVector(name, length, ".*int.*");
+    }
+
+    private void checkVector(String name, long length, String dtypes) {
         Section section = sections.get(name);
-        demand(section != null && section.shape.length == 1 && section.dtype.contains("int"), name);
+        demand(section != null && section.shape.length == 1 && section.dtype.matches(dtypes), name);
         demand(length < 0 || section.shape[0] == length, name);
     }
 
@@ -322,6 +340,14 @@ final class Manifest {
         int rows = whole(fields.get("rows"), name, 1, Integer.MAX_VALUE - 1);
         demand(rows == sum, name);
         return new RowsEntry(rows, blocks, ids);
+    }
+
+    private void readAttributes(List<?> names) {
+        demand(!names.isEmpty() && names.size() <= Spec.ATTRIBUTES, "item_attributes");
+        for (Object name : names) {
+            demand(name instanceof String && !name.equals("") && !attributes.contains(name), "item_attributes");
+            attributes.add((String) name);
+        }
     }
 
     private String popular(Object encoder) {

@@ -22,6 +22,8 @@ public final class Metadata {
     /** "recommend", "score", and optionally "similar" and "encode". */
     public final List<String> graphs;
     public final boolean titles;
+    /** Names of the attributes of items; none if the bundle was exported without. */
+    public final List<String> attributes;
     /** Data, backbone, method, budget, metrics; all optional: text, numbers, lists and maps, as in the manifest. */
     public final Map<String, Object> about;
 
@@ -36,6 +38,7 @@ public final class Metadata {
         bytes = manifest.bytes;
         graphs = Collections.unmodifiableList(new ArrayList<>(manifest.graphs.keySet()));
         titles = manifest.sections.containsKey("item_titles");
+        attributes = Collections.unmodifiableList(manifest.attributes);
         about = Collections.unmodifiableMap(manifest.about);
     }
 }

@@ -6,6 +6,7 @@ import java.util.Arrays;
 import java.util.BitSet;
 import java.util.Collection;
 import java.util.Collections;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.locks.ReadWriteLock;
@@ -33,6 +34,8 @@ public final class Recommender implements AutoCloseable {
     private final Ids items;
     private final Ids users;
     private final Tables.Texts titles;
+    /** In the manifest's order. */
+    private final Map<String, Tables.Attribute> attributes = new LinkedHashMap<>();
     private final Metadata metadata;
     private final ReadWriteLock open = new ReentrantReadWriteLock();
     private boolean closed;
@@ -43,6 +46,9 @@ public final class Recommender implements AutoCloseable {
         items = new Ids(bundle, "item", manifest.items);
         users = manifest.users == null ? null : new Ids(bundle, "user", manifest.users);
         titles = manifest.sections.containsKey("item_titles") ? bundle.tables.texts("item_title") : null;
+        for (String name : manifest.attributes) {
+            attributes.put(name, bundle.tables.attribute(attributes.size()));
+        }
         metadata = new Metadata(manifest);
     }
 
@@ -197,6 +203,40 @@ public final class Recommender implements AutoCloseable {
         int row = items.row(item);
         byte[] title = titles == null ? new byte[0] : titles.at(row);
         return title.length == 0 ? null : Ids.decoded(title);
+    }
+
+    /** Return an item's attributes, without those it has no text for. Throws RequestException for an unknown item. */
+    public Map<String, String> attributes(Object item) {
+        int row = items.row(item);
+        Map<String, String> found = new LinkedHashMap<>();
+        attributes.forEach((name, attribute) -> found.put(name, attribute.at(row)));
+        found.values().removeIf(String::isEmpty);
+        return Collections.unmodifiableMap(found);
+    }
+
+    /**
+     * Return the ids, by row, of the items whose attribute is a value, or has it as one of the parts that | separates:
+     * "Drama|Film" has both. Request.allow takes them.
+     *
+     * @throws RequestException the bundle has no attribute of this name, or the value is empty.
+     */
+    public List<Object> itemsWith(String name, String value) {
+        Tables.Attribute attribute = attributes.get(name);
+        if (attribute == null) {
+            String names = attributes.isEmpty() ? "none" : String.join(", ", attributes.keySet());
+            throw new RequestException("the bundle has no attribute '" + name + "' of items; it has " + names);
+        }
+        if (value == null || value.isEmpty()) {
+            throw new RequestException("the value of '" + name + "' must be a text that is not empty");
+        }
+        BitSet numbers = attribute.numbers(value);
+        List<Object> found = new ArrayList<>();
+        for (int row = 0; row < manifest.items.rows; row++) {
+            if (numbers.get(attribute.number(row))) {
+                found.add(items.id(row));
+            }
+        }
+        return found;
     }
 
     /** Return true if the bundle knows an item. */

@@ -6,6 +6,8 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
+import java.util.Arrays;
+import java.util.BitSet;
 
 /** The mapped tables file: it takes no heap, and the system can evict its pages. */
 final class Tables {
@@ -81,13 +83,61 @@ final class Tables {
         }
     }
 
+    /** An attribute of items, whose different texts are stored once: a row has the number of its text. */
+    static final class Attribute {
+        private final Numbers rows;
+        private final Texts texts;
+        private final int count;
+
+        private Attribute(Numbers rows, Texts texts, int count) {
+            this.rows = rows;
+            this.texts = texts;
+            this.count = count;
+        }
+
+        /** Return the text of a row; empty if it has none. */
+        String at(int row) {
+            return text(number(row));
+        }
+
+        /** Return the number of the text of a row. */
+        int number(int row) {
+            long number = rows.at(row);
+            if (number >= count) {
+                throw new BundleException("the attributes of the bundle are damaged; export it again");
+            }
+            return (int) number;
+        }
+
+        /** Return the numbers of the texts that are a value, or have it among their parts, which | separates. */
+        BitSet numbers(String value) {
+            BitSet found = new BitSet();
+            for (int n = 0; n < count; n++) {
+                String text = text(n);
+                found.set(n, text.equals(value) || Arrays.asList(text.split("\\|")).contains(value));
+            }
+            return found;
+        }
+
+        private String text(int number) {
+            return Ids.decoded(texts.at(number));
+        }
+    }
+
+    /** Return an attribute that Manifest has checked, by its number. */
+    Attribute attribute(int n) {
+        String name = "attribute_" + n;
+        int count = (int) manifest.sections.get(name + "_text_offsets").shape[0] - 1;
+        return new Attribute(numbers(name), texts(name + "_text"), count);
+    }
+
     /** Return the bytes of a section. */
     ByteBuffer section(String name) {
         Manifest.Section section = manifest.sections.get(name);
         return bytes(section.offset, section.bytes);
     }
 
-    /** Return the texts of 'item_id', 'user_id' or 'item_title'. */
+    /** Return the texts of 'item_id', 'user_id', 'item_title' or 'attribute_0_text'. */
     Texts texts(String name) {
         return new Texts(section(name + "s"), numbers(name + "_offsets"));
     }
