@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgerec.runtime import Recommender
 from edgerec_devices.adb.parts import LIBRARY
+from edgerec_export import export, from_arrays
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
 from tests.devices.web import films, hostile_graphs, large_bundle, make_patches, not_finite
@@ -102,6 +105,32 @@ def test_vectors_whose_ids_are_written_as_version_2(java: list[str], tmp_path: P
 
 def test_bundles_in_one_file_and_rollback_indices(java: list[str], tmp_path: Path) -> None:
     assert ran(java, "Packed", FOLDER, tmp_path, "1") == "all is unpacked or refused"
+
+
+def test_attributes_of_items(java: list[str], tmp_path: Path) -> None:
+    """Few texts, hundreds and one for each item: numbers of one, two and four bytes."""
+    ids = [f"item {n}" for n in range(66_000)]
+    genres = ["Drama|Film", "Film", "", "Dramatic", "Drama", "a|Fi|Drama|Film", "|", "Œuvre|映画", "x", "y"]
+    texts = {
+        "genre": [genres[n % 10] for n in range(len(ids))],
+        "code": [f"{n:x}" for n in range(len(ids))],
+        "year": [f"{1700 + n % 300}" if n % 7 else "" for n in range(len(ids))],
+    }
+    rows = np.random.default_rng(0).standard_normal((len(ids), 4), np.float32)
+    bundle = export(from_arrays(rows, item_ids=ids, attributes=texts), tmp_path / "shop.bundle", verify=False).folder
+    asked = [("genre", value) for value in ("Drama", "Film", "Drama|Film", "Dra", "Drama|", "|", "映画")]
+    asked += [("code", "ff"), ("code", "no"), ("year", "1701")]
+    expected = {
+        "names": list(texts),
+        "items": [[item, {name: text[n] for name, text in texts.items() if text[n]}] for n, item in enumerate(ids)],
+        "with": [
+            [name, value, [ids[n] for n, text in enumerate(texts[name]) if value in {text, *text.split("|")}]]
+            for name, value in asked
+        ],
+    }
+    (tmp_path / "expected.json").write_text(json.dumps(expected))
+    said = ran(java, "Attributes", FOLDER, tmp_path, bundle, tmp_path / "expected.json")
+    assert said == "all attributes are right"
 
 
 def test_an_app_without_onnxruntimes_library_is_told_so(java: list[str], tmp_path: Path) -> None:
