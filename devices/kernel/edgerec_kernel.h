@@ -58,6 +58,7 @@ typedef enum er_status {
     ER_NO_SIMILAR,    /* the bundle was exported without similar items */
     ER_NO_ENCODE,     /* the bundle has no vectors of histories */
     ER_ID,            /* ids of this bundle are of another kind */
+    ER_ATTRIBUTE,     /* the number of an attribute that the bundle has not */
 
     ER_BUNDLE = 64,   /* no bundle */
     ER_VERSION,       /* a newer major version than 2 */
@@ -70,7 +71,7 @@ typedef enum er_status {
     ER_FILE,          /* a file of a signed bundle was not given */
     ER_SCALES,        /* integers of version 1.0, whose scales only its graphs hold */
     ER_TABLES,        /* values of the tables are damaged */
-    ER_IDS,           /* the ids are damaged */
+    ER_IDS,           /* the ids, titles or attributes are damaged */
     ER_UNSUPPORTED,   /* more than 65,536 dimensions, 2^31 - 1 rows, or a scorer of more than 16 layers */
     ER_ALTERED,       /* the sha256 of a file differs */
 
@@ -131,6 +132,7 @@ typedef struct er_facts {
     er_id_form item_ids, user_ids;
     int takes_vectors; /* histories are encoded first: er_encode, and request.vector */
     int has_similar, has_popular, has_titles;
+    uint32_t n_attributes; /* of items, besides titles */
     uint64_t rollback_index;
 } er_facts;
 
@@ -185,6 +187,12 @@ er_status er_text_of_row(const er_model *model, er_side side, int32_t row, char 
 
 /* Title of an item, in the tables, without a zero byte; *length is 0 without one. */
 er_status er_title(const er_model *model, int32_t row, const char **text, size_t *length);
+
+/* Text of attribute n of an item, as er_title; n is below er_facts.n_attributes. */
+er_status er_attribute(const er_model *model, int32_t row, uint32_t n, const char **text, size_t *length);
+
+/* Name of attribute n, in the arena, without a zero byte. */
+er_status er_attribute_name(const er_model *model, uint32_t n, const char **text, size_t *length);
 
 #ifdef __cplusplus
 }

@@ -214,6 +214,10 @@ static void ask_ids(const er_model *model, er_side side, int32_t rows, char *tex
         er_row_of_int(model, side, (int64_t)drawn(UINT64_MAX));
         const char *title;
         if (side == ER_ITEM && er_title(model, row, &title, &length) == ER_OK && length) er_utf8(title, length);
+        for (uint32_t n = 0; side == ER_ITEM && n <= er_facts_of(model).n_attributes; n++) {
+            if (er_attribute(model, row, n, &title, &length) == ER_OK) er_utf8(title, length);
+            if (er_attribute_name(model, n, &title, &length) == ER_OK) er_utf8(title, length);
+        }
     }
 }
 

@@ -60,27 +60,59 @@ static er_status walk(er_ids *ids, uint32_t *n_marks) {
     return at == end ? ER_OK : ER_IDS;
 }
 
-static er_status check_offsets(const er_section *offsets, uint64_t count, uint64_t end) {
-    const uint8_t *data = offsets->data;
-    uint32_t size = offsets->type == ER_I64 ? 8 : 4;
+/* Number `at` of a section of ER_U8, ER_U16, ER_U32 or ER_I64. */
+static uint64_t number_at(const er_section *from, uint64_t at) {
+    uint32_t size = from->type == ER_I64 ? 8 : (uint32_t)from->type;
+    return little((const uint8_t *)from->data + (size_t)at * size, size);
+}
+
+static er_status check_offsets(const er_section *offsets, uint64_t end) {
     uint64_t before = 0;
-    for (uint64_t at = 0; at <= count; at++) {
-        uint64_t found = little(data + at * size, size);
+    for (uint64_t at = 0; at < offsets->shape[0]; at++) {
+        uint64_t found = number_at(offsets, at);
         if (found < before || (at == 0 && found) || found > end) return ER_IDS;
         before = found;
     }
-    return before == end ? ER_OK : ER_IDS;
+    return before == end && offsets->shape[0] ? ER_OK : ER_IDS;
 }
 
-static er_status find_texts(const er_tables *tables, const char *stem, uint64_t rows, er_section *texts,
+/* `length` of the offsets, UINT64_MAX for any. */
+static er_status find_texts(const er_tables *tables, const char *stem, uint64_t length, er_section *texts,
                             er_section *offsets) {
     ER_TRY(er_find_vector(tables, stem, "s", ER_U8, UINT64_MAX, texts));
-    ER_TRY(er_find_vector(tables, stem, "_offsets", ER_U32 | ER_I64, rows + 1, offsets));
-    return check_offsets(offsets, rows, texts->shape[0]);
+    ER_TRY(er_find_vector(tables, stem, "_offsets", ER_U32 | ER_I64, length, offsets));
+    return check_offsets(offsets, texts->shape[0]);
 }
 
 er_status er_open_titles(const er_tables *tables, uint32_t rows, er_section *texts, er_section *offsets) {
-    return find_texts(tables, "item_title", rows, texts, offsets);
+    return find_texts(tables, "item_title", (uint64_t)rows + 1, texts, offsets);
+}
+
+/* Without memory all but the names is checked. */
+er_status er_open_attributes(const er_tables *tables, er_json names, er_model *model, er_arena *arena) {
+    er_json at = er_json_first(names, '['), name;
+    size_t count = er_json_count(names, '[');
+    if (names.at == NULL) return ER_OK;
+    if (count == 0 || count > ER_MAX_ATTRIBUTES) return ER_MANIFEST;
+    er_named_texts *all = er_take(arena, count * (uint64_t)sizeof *all), nothing;
+    for (uint32_t n = 0; er_json_next(&at, NULL, &name); n++) {
+        er_named_texts *one = all ? &all[n] : &nothing;
+        char stem[18] = "attribute_";
+        size_t end = er_put_number(stem, 10, n);
+        ER_TRY(er_find_vector(tables, stem, "", ER_U8 | ER_U16 | ER_U32, model->facts.items, &one->numbers));
+        memcpy(stem + end, "_text", 5);
+        ER_TRY(find_texts(tables, stem, UINT64_MAX, &one->texts, &one->offsets));
+        size_t size = (size_t)(at.at - name.at); /* escapes are longer than what they stand for */
+        char *text = er_take(arena, size);
+        if (text == NULL) continue;
+        one->name = text, one->length = er_json_text(name, text, size);
+        if (one->length == 0 || one->length == SIZE_MAX) return ER_MANIFEST;
+        for (uint32_t before = 0; before < n; before++)
+            if (all[before].length == one->length && memcmp(all[before].name, text, one->length) == 0)
+                return ER_MANIFEST;
+    }
+    model->attributes = all, model->facts.n_attributes = (uint32_t)count;
+    return ER_OK;
 }
 
 er_status er_open_ids(const er_tables *tables, er_side side, uint32_t major, er_ids *ids, er_arena *arena) {
@@ -89,7 +121,8 @@ er_status er_open_ids(const er_tables *tables, er_side side, uint32_t major, er_
     ids->coded = major > 1;
     ids->each = ids->form == ER_IDS_TEXT ? ER_MARK_TEXT : ER_MARK_INT;
     if (ids->form == ER_IDS_ROWS) return ER_OK;
-    if (!ids->coded && ids->form == ER_IDS_TEXT) return find_texts(tables, stem, ids->rows, &ids->ids, &ids->offsets);
+    if (!ids->coded && ids->form == ER_IDS_TEXT)
+        return find_texts(tables, stem, (uint64_t)ids->rows + 1, &ids->ids, &ids->offsets);
     if (!ids->coded) return er_find_vector(tables, stem, "s", ER_U8 | ER_U16 | ER_U32 | ER_I64, ids->rows, &ids->ids);
     ER_TRY(er_find_vector(tables, stem, "s", ER_U8, UINT64_MAX, &ids->ids));
     if (ids->form != ER_IDS_TEXT) {
@@ -172,16 +205,9 @@ static int64_t number_of(const er_ids *ids, uint32_t one, uint32_t inside) {
     return (int64_t)((uint64_t)block->first + ((uint64_t)at.number << 8 * ids->low) + low);
 }
 
-static int64_t plain_number(const er_ids *ids, uint32_t row) {
-    uint32_t size = ids->ids.type == ER_I64 ? 8 : (uint32_t)ids->ids.type; /* of ER_U8, ER_U16 and ER_U32 */
-    return (int64_t)little((const uint8_t *)ids->ids.data + (size_t)row * size, size);
-}
-
 static const uint8_t *plain_text(const er_section *texts, const er_section *offsets, uint32_t row, size_t *length) {
-    const uint8_t *data = offsets->data;
-    uint32_t size = offsets->type == ER_I64 ? 8 : 4;
-    uint64_t start = little(data + (size_t)row * size, size);
-    *length = (size_t)(little(data + ((size_t)row + 1) * size, size) - start);
+    uint64_t start = number_at(offsets, row);
+    *length = (size_t)(number_at(offsets, (uint64_t)row + 1) - start);
     return (const uint8_t *)texts->data + start;
 }
 
@@ -202,7 +228,7 @@ static int32_t find_plain(const er_ids *ids, uint32_t first, uint32_t end, int64
             const uint8_t *own = plain_text(&ids->ids, &ids->offsets, middle, &length);
             order = compare(own, length, text, size);
         } else {
-            int64_t own = plain_number(ids, middle);
+            int64_t own = (int64_t)number_at(&ids->ids, middle);
             order = own < id ? -1 : own > id;
         }
         if (order == 0) return (int32_t)middle;
@@ -315,7 +341,7 @@ static uint32_t block_with(const er_ids *ids, int32_t *row) {
 }
 
 static int64_t raw_number(const er_ids *ids, int32_t row) {
-    if (!ids->coded) return plain_number(ids, (uint32_t)row);
+    if (!ids->coded) return (int64_t)number_at(&ids->ids, (uint32_t)row);
     uint32_t one = block_with(ids, &row);
     return number_of(ids, one, (uint32_t)row);
 }
@@ -364,4 +390,20 @@ er_status er_title(const er_model *model, int32_t row, const char **text, size_t
     if (model->facts.has_titles)
         *text = (const char *)plain_text(&model->titles, &model->title_offsets, (uint32_t)row, length);
     return er_utf8(*text, *length) ? ER_OK : ER_IDS;
+}
+
+er_status er_attribute(const er_model *model, int32_t row, uint32_t n, const char **text, size_t *length) {
+    if (row < 0 || (uint32_t)row >= model->facts.items) return ER_ROW;
+    if (n >= model->facts.n_attributes) return ER_ATTRIBUTE;
+    const er_named_texts *from = &model->attributes[n];
+    uint32_t number = (uint32_t)number_at(&from->numbers, (uint32_t)row);
+    if (number >= from->offsets.shape[0] - 1) return ER_IDS;
+    *text = (const char *)plain_text(&from->texts, &from->offsets, number, length);
+    return er_utf8(*text, *length) ? ER_OK : ER_IDS;
+}
+
+er_status er_attribute_name(const er_model *model, uint32_t n, const char **text, size_t *length) {
+    if (n >= model->facts.n_attributes) return ER_ATTRIBUTE;
+    *text = model->attributes[n].name, *length = model->attributes[n].length;
+    return ER_OK;
 }

@@ -176,19 +176,32 @@ size_t er_json_count(er_json value, char opening) {
     return count;
 }
 
-/* Next byte of a text; escapes of ASCII are read, others are 0, which no name has. */
+static uint32_t unit(const char *at) {
+    uint32_t found = 0;
+    for (int digit = 0; digit < 4; digit++) found = found << 4 | (uint32_t)digit_of(at[digit]);
+    return found;
+}
+
+enum { ESCAPED = 256 };
+
+/* Next byte of a text; of an escape beyond ASCII, its code point and ESCAPED. */
 static const char *letter(const char *at, uint32_t *byte) {
-    *byte = (uint8_t)*at;
-    if (*at != '\\') return at + 1;
-    at++;
-    if (*at == 'u') {
-        uint32_t point = 0;
-        for (int digit = 1; digit <= 4; digit++) point = point << 4 | (uint32_t)digit_of(at[digit]);
-        *byte = point < 0x80 ? point : 0;
-        return at + 5;
+    *byte = (uint8_t)*at++;
+    if (*byte != '\\') return at;
+    *byte = (uint8_t)*at++;
+    if (*byte == 'u') {
+        *byte = unit(at), at += 4;
+        if (*byte >> 10 == 0xd800 >> 10 && at[0] == '\\' && at[1] == 'u' && unit(at + 2) >> 10 == 0xdc00 >> 10)
+            *byte = 0x10000 + ((*byte & 1023) << 10 | (unit(at + 2) & 1023)), at += 6;
+        if (*byte >= 0x80) *byte += ESCAPED;
+    } else {
+        for (const char *one = "b\bf\fn\nr\rt\t"; *one; one += 2)
+            if (*byte == (uint8_t)one[0]) {
+                *byte = (uint8_t)one[1];
+                break;
+            }
     }
-    *byte = *at == '"' || *at == '\\' || *at == '/' ? (uint8_t)*at : 0;
-    return at + 1;
+    return at;
 }
 
 bool er_json_is(er_json value, const char *text) {
@@ -205,14 +218,16 @@ bool er_json_is(er_json value, const char *text) {
 size_t er_json_text(er_json value, char *text, size_t size) {
     size_t length = 0;
     if (value.at == NULL || *value.at != '"') return SIZE_MAX;
-    for (const char *at = value.at + 1; *at != '"'; length++) {
-        uint32_t byte;
+    for (const char *at = value.at + 1; *at != '"';) {
+        uint32_t byte, more = 0;
         at = letter(at, &byte);
-        if (byte == 0 || length + 1 >= size) return SIZE_MAX;
-        text[length] = (char)byte;
+        if (byte >= ESCAPED) byte -= ESCAPED, more = byte < 0x800 ? 1 : byte < 0x10000 ? 2 : 3;
+        if (byte == 0 || length + more + 1 >= size) return SIZE_MAX;
+        text[length++] = (char)(more ? 0xff80 >> more | byte >> 6 * more : byte);
+        while (more--) text[length++] = (char)(0x80 | (byte >> 6 * more & 63));
     }
     text[length] = 0;
-    return length;
+    return er_utf8(text, length) ? length : SIZE_MAX;
 }
 
 er_json er_json_get(er_json object, const char *key) {

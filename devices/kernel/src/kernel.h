@@ -79,6 +79,7 @@ enum {
     ER_MAX_SECTIONS = 256,
     ER_MAX_TENSORS = 4096,
     ER_MAX_AXES = 4,
+    ER_MAX_ATTRIBUTES = 64,
     ER_MAX_GRAPH_BYTES = 1048576,
     ER_MAX_HEAD_BYTES = 8388608
 };
@@ -106,7 +107,8 @@ bool er_json_null(er_json value);
 bool er_json_true(er_json value);
 bool er_json_whole(er_json value, uint64_t most, uint64_t *number);
 bool er_json_number(er_json value, float *number);
-/* Text of at most size - 1 bytes without escapes; SIZE_MAX for any other value. */
+/* Text of at most size - 1 bytes, and a zero; SIZE_MAX for any other value, and for one with a zero or half a character
+   inside. */
 size_t er_json_text(er_json value, char *text, size_t size);
 bool er_utf8(const char *text, size_t size);
 
@@ -140,6 +142,8 @@ typedef struct er_tables {
 } er_tables;
 
 er_status er_parse_section(const er_tables *tables, er_json place, er_section *found);
+/* Write a number below 100 into a name, and return its end. */
+size_t er_put_number(char *name, size_t at, uint32_t number);
 bool er_has(const er_tables *tables, const char *name);
 /* The section `stem` + `suffix` of one of `types` and of this shape; UINT64_MAX stands for any length. */
 er_status er_find(const er_tables *tables, const char *stem, const char *suffix, int types, uint32_t axes,
@@ -194,6 +198,12 @@ typedef struct er_ids {
     er_section ids, offsets;
 } er_ids;
 
+typedef struct er_named_texts {
+    er_section numbers, texts, offsets; /* numbers: of each item's text */
+    const char *name;
+    size_t length;
+} er_named_texts;
+
 typedef struct er_layer {
     const float *weights, *bias;
     uint32_t in, out;
@@ -206,6 +216,7 @@ struct er_model {
     er_table items, lookup, users; /* lookup: the items, of which rows are looked up */
     er_ids ids[2];
     er_section titles, title_offsets;
+    er_named_texts *attributes;
     const void *popular; /* NULL: none */
     uint32_t n_popular;
     bool popular_wide;
@@ -249,6 +260,7 @@ er_status er_open_table(const er_tables *tables, const char *name, er_json side,
 /* ids.c */
 er_status er_open_ids(const er_tables *tables, er_side side, uint32_t major, er_ids *ids, er_arena *arena);
 er_status er_open_titles(const er_tables *tables, uint32_t rows, er_section *texts, er_section *offsets);
+er_status er_open_attributes(const er_tables *tables, er_json names, er_model *model, er_arena *arena);
 
 /* rows.c */
 float er_half(uint16_t half);

@@ -19,6 +19,7 @@ const char *er_message(er_status status) {
     case ER_NO_SIMILAR: return "this bundle was exported without similar items";
     case ER_NO_ENCODE: return "this bundle has no vectors of histories";
     case ER_ID: return "the ids of this bundle are of another kind";
+    case ER_ATTRIBUTE: return "the bundle has no attribute of this number";
     case ER_BUNDLE: return "this is no bundle of EdgeRec";
     case ER_VERSION: return "the bundle has a newer version than this reader; upgrade";
     case ER_FEATURE: return "the bundle requires a feature that this reader does not know; upgrade";
@@ -31,7 +32,7 @@ const char *er_message(er_status status) {
     case ER_SCALES:
         return "integers of version 1.0 have their scales in graphs; export the bundle again, as version 2.0";
     case ER_TABLES: return "the tables are damaged; get the bundle again";
-    case ER_IDS: return "the ids or titles are damaged; get the bundle again";
+    case ER_IDS: return "the ids, titles or attributes are damaged; get the bundle again";
     case ER_UNSUPPORTED: return "the bundle has more dimensions or layers than this reader takes; use onnxruntime";
     case ER_ALTERED: return "a file is not the one that the manifest describes (sha256 differs); get the bundle again";
     case ER_UNSIGNED: return "the bundle is not signed by a trusted key";

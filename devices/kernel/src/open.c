@@ -84,9 +84,7 @@ static er_status open_scorer(const bundle *from, er_json scorer, er_model *model
     while (er_json_next(&at, NULL, &width)) {
         uint32_t one = model->n_layers;
         if (!er_json_whole(width, ER_DIMENSIONS, &in) || in == 0) return ER_MANIFEST;
-        size_t end = 1;
-        if (one >= 10) name[end++] = (char)('0' + one / 10);
-        name[end++] = (char)('0' + one % 10), name[end] = 0;
+        name[er_put_number(name, 1, one)] = 0;
         uint64_t shape[] = {in, UINT64_MAX};
         ER_TRY(er_find(&from->tables, name, "w", ER_F32, 2, shape, &found));
         if (found.shape[1] > ER_DIMENSIONS || found.shape[1] == 0 || (one && before != in)) return ER_SECTION;
@@ -216,6 +214,7 @@ static er_status parse(const bundle *from, const er_source *source, er_arena *ar
         ER_TRY(er_open_titles(tables, model->facts.items, &model->titles, &model->title_offsets));
         model->facts.has_titles = 1;
     }
+    ER_TRY(er_open_attributes(tables, er_json_get(manifest, "item_attributes"), model, arena));
     if (facts.has_similar) {
         ER_TRY(er_find_vector(tables, "n", "", ER_F16, model->facts.items, &found));
         model->norms = found.data;

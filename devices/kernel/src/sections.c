@@ -44,6 +44,12 @@ static void join(char name[32], const char *stem, const char *suffix) {
     name[at] = 0;
 }
 
+size_t er_put_number(char *name, size_t at, uint32_t number) {
+    if (number >= 10) name[at++] = (char)('0' + number / 10);
+    name[at++] = (char)('0' + number % 10);
+    return at;
+}
+
 bool er_has(const er_tables *tables, const char *name) { return er_json_get(tables->sections, name).at != NULL; }
 
 er_status er_find(const er_tables *tables, const char *stem, const char *suffix, int types, uint32_t axes,

@@ -73,6 +73,7 @@ class _Facts(ctypes.Structure):
         *((name, ctypes.c_uint32) for name in ("major", "minor", "items", "users", "d")),
         *((name, ctypes.c_int) for name in ("item_ids", "user_ids", "takes_vectors")),
         *((name, ctypes.c_int) for name in ("has_similar", "has_popular", "has_titles")),
+        ("n_attributes", ctypes.c_uint32),
         ("rollback_index", ctypes.c_uint64),
     )
 
