@@ -24,7 +24,7 @@ ZIG = "0.17.1"
 """The version of `ziglang` whose bytes are committed; binaryen's is in package-lock.json."""
 EXPORTED = (
     *("er_work_size", "er_recommend", "er_similar", "er_popular", "er_score", "er_encode"),
-    *("er_row_of_int", "er_row_of_text", "er_int_of_row", "er_text_of_row", "er_title"),
+    *("er_row_of_int", "er_row_of_text", "er_int_of_row", "er_text_of_row", "er_title", "er_attribute"),
     *("er_manifest_file", "er_open", "__heap_base"),
 )
 """In the order of the module's list, by which kernel.ts tells them apart: their names are shortened."""

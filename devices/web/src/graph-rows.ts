@@ -2,7 +2,7 @@
 
 import { codedIds } from "./coded.ts";
 import { demandSound, finite, RequestError } from "./errors.ts";
-import { idsOf, titlesOf } from "./ids.ts";
+import { attributesOf, idsOf, titlesOf } from "./ids.ts";
 import type { Feed, OnnxBundle } from "./onnxruntime.ts";
 import type { Ranking, RowLimits, RowModel, RowSubject } from "./recommender.ts";
 
@@ -10,6 +10,7 @@ export function graphRows(bundle: OnnxBundle): RowModel {
   const { metadata, items, users, graphs } = bundle.manifest;
   const { d } = metadata;
   const titles = titlesOf(bundle);
+  const attributes = attributesOf(bundle);
   const lists = () => import("./ranking.ts");
   const may = ({ gone, allowed }: RowLimits) => (row: number) => !gone.has(row) && (!allowed || allowed.has(row));
   /** Return all rows that may not be in an answer. */
@@ -51,6 +52,7 @@ export function graphRows(bundle: OnnxBundle): RowModel {
       return coded ? codedIds(bundle, `${side}_ids`, entry) : idsOf(bundle, `${side}_id`, entry);
     },
     title: (row) => titles?.(row) ?? "",
+    attribute: (row, n) => attributes[n]!(row),
     async recommend(subject, { k, gone, allowed }) {
       const feed = await feedOf(subject);
       const limits = { k, gone: new Set([...gone, ...(subject.history ?? [])]), allowed };

@@ -38,6 +38,24 @@ export function titlesOf(bundle: Files): ((n: number) => string) | null {
   return found ? (n) => decoded(found(n)) : null;
 }
 
+/** Return, for each attribute of items, a function from an item's row to its text. */
+export function attributesOf(bundle: Files): ((row: number) => string)[] {
+  const { metadata, sections } = bundle.manifest;
+  return metadata.attributes.map((_, n) => {
+    const name = `attribute_${n}`;
+    const number = bundle.section(name);
+    const text = texts(bundle, `${name}_text`);
+    const count = sections.get(`${name}_text_offsets`)![2][0]! - 1;
+    return (row) => {
+      const at = number(row) as number;
+      if (!(at < count)) {
+        throw new BundleError("the attributes of the bundle are damaged; export it again");
+      }
+      return decoded(text(at));
+    };
+  });
+}
+
 export function idsOf(bundle: Files, name: "item_id" | "user_id", { ids, blocks }: RowsEntry): Ids {
   const text = ids === "str" && texts(bundle, name);
   const number = ids === "int" ? bundle.section(`${name}s`) : (row: number) => row;

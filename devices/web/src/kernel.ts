@@ -36,6 +36,7 @@ type Exports = [
   er_int_of_row: Call,
   er_text_of_row: Call,
   er_title: Call,
+  er_attribute: Call,
   er_manifest_file: Call,
   er_open: Call,
   __heap_base: WebAssembly.Global,
@@ -111,6 +112,7 @@ export async function openKernel(
     er_int_of_row,
     er_text_of_row,
     er_title,
+    er_attribute,
     er_manifest_file,
     er_open,
     __heap_base,
@@ -264,6 +266,11 @@ export async function openKernel(
     return decoded(bytes(lists, int(length)));
   }
 
+  function text(status: number): string {
+    check(status);
+    return decoded(bytes(int(number), int(length)));
+  }
+
   return {
     metadata,
     ids(name) {
@@ -271,10 +278,8 @@ export async function openKernel(
       const { ids } = side ? users! : items;
       return { row: (id) => rowOf(side, ids, id), id: (row) => idOf(side, ids, row) };
     },
-    title(row) {
-      check(er_title(opened, row, number, length));
-      return decoded(bytes(int(number), int(length)));
-    },
+    title: (row) => text(er_title(opened, row, number, length)),
+    attribute: (row, n) => text(er_attribute(opened, row, n, number, length)),
     recommend: async (subject, limits) => ranking(er_recommend(opened, request(subject, limits), limits.k, ...answer())),
     popular: async (limits) => ranking(er_popular(opened, request({}, limits), limits.k, ...answer())),
     async similar(row, limits) {

@@ -45,6 +45,8 @@ export interface Metadata {
   /** "recommend", "score", and optionally "similar" and "encode". */
   graphs: string[];
   titles: boolean;
+  /** Names of the items' attributes besides titles. */
+  attributes: string[];
   /** Descriptions for people: data, backbone, method, budget, metrics; all optional. */
   about: Record<string, unknown>;
 }
@@ -119,6 +121,12 @@ export function readManifest(content: Bytes): Manifest {
   demand(fields["layout"], "layout");
   demand(fields["precision"], "precision");
   object(fields["about"], "about");
+  const { item_attributes } = fields;
+  if (item_attributes !== undefined) {
+    const names = list(item_attributes, "item_attributes");
+    const different = names.every((name, n) => matches(name, /[^]/) && names.indexOf(name) === n);
+    demand(different && names.length > 0 && names.length <= limits.attributes, "item_attributes");
+  }
   const manifest = {
     metadata: metadataOf(fields, content.length, ownFiles),
     items,
@@ -147,11 +155,12 @@ interface Checked {
   users: RowsEntry | null;
   graphs: Fields;
   about: Fields;
+  item_attributes?: string[];
 }
 
 /** Return the facts of a manifest of `bytes` bytes that was checked. */
 export function metadataOf(fields: Fields, bytes: number, files: readonly Pick<FileEntry, "bytes">[]): Metadata {
-  const { version, rollback_index = 0, layout, precision, d, items, users, graphs, about } = fields as unknown as Checked;
+  const { version, rollback_index = 0, layout, precision, d, items, users, graphs, about, item_attributes = [] } = fields as unknown as Checked;
   return {
     version,
     rollbackIndex: rollback_index,
@@ -163,6 +172,7 @@ export function metadataOf(fields: Fields, bytes: number, files: readonly Pick<F
     bytes: files.reduce((sum, entry) => sum + entry.bytes, bytes),
     graphs: Object.keys(graphs),
     titles: "item_titles" in (fields["sections"] as Fields), // quoted: the build shortens this name elsewhere
+    attributes: item_attributes,
     about,
   };
 }
@@ -176,7 +186,7 @@ function emptyHistory(encoder: Fields): string | null {
 }
 
 /** Check that the sections that readers use exist and are vectors of whole numbers of the right length. */
-function checkSections({ sections, items, users, popularItems }: Manifest, major: number): void {
+function checkSections({ metadata, sections, items, users, popularItems }: Manifest, major: number): void {
   const vector = (name: string, length?: number) => {
     const [, dtype, shape] = demand(sections.get(name), name);
     demand(shape.length === 1 && (length ?? shape[0]) === shape[0] && !dtype.startsWith("f"), name);
@@ -199,6 +209,12 @@ function checkSections({ sections, items, users, popularItems }: Manifest, major
   if (sections.has("item_titles")) {
     column("item_title", "str", items.rows, false);
   }
+  metadata.attributes.forEach((_, n) => {
+    const [name, offsets] = [`attribute_${n}`, `attribute_${n}_text_offsets`];
+    demand(/^uint(8|16|32)$/.test(vector(name, items.rows)) && vector(`${name}_texts`) === "uint8", name);
+    vector(offsets);
+    demand(sections.get(offsets)![3] > 0, offsets);
+  });
   if (popularItems != null) {
     vector(popularItems);
   }

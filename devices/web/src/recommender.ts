@@ -66,6 +66,13 @@ export interface Recommender {
   encode(history: Iterable<Id>, options?: Unknown): Promise<Float32Array>;
   /** Return an item's title; null if the bundle has none. @throws RequestError for an unknown item. */
   title(item: Id): string | null;
+  /** Return an item's attributes besides its title, by their names; those that it has. @throws RequestError like `title`. */
+  attributes(item: Id): Record<string, string>;
+  /**
+   * Return the ids of the items, by row, whose attribute is `value`, or that have it among parts separated by `|`: a list
+   * for `allow`. @throws RequestError if the bundle has no such attribute, or for an empty value.
+   */
+  itemsWith(name: string, value: string): Id[];
   /** Return true if the bundle knows an item. */
   has(item: Id): boolean;
   /** Return the id of every item, by row. */
@@ -102,6 +109,8 @@ export interface RowModel {
   ids(side: "item" | "user"): Ids;
   /** Return an item's title; empty if there is none. */
   title(row: number): string;
+  /** Return the text of an item's attribute number n; empty if there is none. */
+  attribute(row: number, n: number): string;
   recommend(subject: RowSubject, limits: RowLimits): Promise<Ranking>;
   popular(limits: RowLimits): Promise<Ranking>;
   similar(row: number, limits: RowLimits): Promise<Ranking>;
@@ -187,6 +196,22 @@ export function recommenderOf(rows: RowModel): Recommender {
     title(item) {
       const [row] = rowsOf([item]);
       return rows.title(row!) || null;
+    },
+    attributes(item) {
+      const [row] = rowsOf([item]);
+      const found = metadata.attributes.map((name, n) => [name, rows.attribute(row!, n)]);
+      return Object.fromEntries(found.filter(([, text]) => text)); // which sets a name such as __proto__ as any other
+    },
+    itemsWith(name, value) {
+      const n = metadata.attributes.indexOf(name);
+      if (n < 0) {
+        throw new RequestError(`this bundle has no attribute '${name}'; it has ${metadata.attributes.join(", ") || "none"}`);
+      }
+      if (!value || typeof value !== "string") {
+        throw new RequestError("the value of an attribute must be a text that is not empty");
+      }
+      const has = (text: string) => text === value || text.split("|").includes(value);
+      return [...Array(metadata.items).keys()].filter((row) => has(rows.attribute(row, n))).map(items.id);
     },
     has: (item) => items.row(item) >= 0,
     items: () => Array.from({ length: metadata.items }, (_, row) => items.id(row)),

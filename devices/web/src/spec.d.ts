@@ -18,6 +18,7 @@ declare module "*/bundle-spec.json" {
     | "sections"
     | "tensors"
     | "axes"
+    | "attributes"
     | "graph_bytes"
     | "graph_levels"
     | "graph_messages"

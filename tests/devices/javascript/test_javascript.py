@@ -20,9 +20,9 @@ from tests.vectors.check import FOLDER, names
 HERE = Path(__file__).parent
 LIBRARY = web_files.DIST / "edgerec-node.mjs"
 SOURCES = Path(web_files.__file__).parents[2] / "web" / "src"
-MOST_BYTES = 21_500
+MOST_BYTES = 22_700
 """Of our own code, minified, that a page loads at first."""
-MOST_BYTES_IN_ALL = 36_000
+MOST_BYTES_IN_ALL = 37_200
 """With what it loads on first use."""
 Files = dict[str, Path | bytes]
 
