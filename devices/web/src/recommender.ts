@@ -205,7 +205,7 @@ export function recommenderOf(rows: RowModel): Recommender {
     itemsWith(name, value) {
       const n = metadata.attributes.indexOf(name);
       if (n < 0) {
-        throw new RequestError(`this bundle has no attribute '${name}'; it has ${metadata.attributes.join(", ") || "none"}`);
+        throw new RequestError(`this bundle has no attribute '${name}' of items; it has ${metadata.attributes.join(", ") || "none"}`);
       }
       if (!value || typeof value !== "string") {
         throw new RequestError("the value of an attribute must be a text that is not empty");
