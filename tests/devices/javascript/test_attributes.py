@@ -1,4 +1,4 @@
-"""Attributes of items in JavaScript, by the graphs and by the kernel: those that were exported; damaged ones are refused."""
+"""Attributes of items in JavaScript, by the graphs and by the kernel; damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["onnxruntime", "kernel"])
 def module(request: pytest.FixtureRequest, folder: Path) -> Any:
-    """Returns the JSON values that a module prints: `load(change)` opens the bundle, with another manifest and tables."""
+    """Returns the JSON values that a module prints; `load(change)` opens the bundle with its files changed."""
     need("node")
     by_kernel = request.param == "kernel"
     runtime = (web_files.installed() / "ort.node.min.mjs").as_uri()
-    head = "const options = { verify: false };\n" if by_kernel else (
-        f"import * as runtime from {json.dumps(runtime)};\nconst options = {{ verify: false, runtime }};\n"
+    head = (
+        "const options = { verify: false };\n"
+        if by_kernel
+        else (f"import * as runtime from {json.dumps(runtime)};\nconst options = {{ verify: false, runtime }};\n")
     )
     head += (
         f"const whole = edgerec.folder({json.dumps(str(folder))});\n"
@@ -55,7 +57,9 @@ def module(request: pytest.FixtureRequest, folder: Path) -> Any:
         "} }, options);\n"
         "const said = (act) => fails((async () => act())());\n"
     )
-    return lambda code: [json.loads(line) for line in module_of(KERNEL if by_kernel else LIBRARY, head + code).splitlines()]
+    return lambda code: [
+        json.loads(line) for line in module_of(KERNEL if by_kernel else LIBRARY, head + code).splitlines()
+    ]
 
 
 def test_they_are_those_of_the_export(module: Any, folder: Path) -> None:
@@ -72,13 +76,16 @@ def test_they_are_those_of_the_export(module: Any, folder: Path) -> None:
     assert dict(zip(items, records, strict=True)) == wanted
     assert [list(one) for one in records] == [list(wanted[item]) for item in items]
     assert found == [model.items_with(*one) for one in ASKED]
-    assert best == [one.item for one in model.recommend(history=items[:1], allow=model.items_with("genre", "Film"), k=5)]
+    assert best == [
+        one.item for one in model.recommend(history=items[:1], allow=model.items_with("genre", "Film"), k=5)
+    ]
 
 
 def test_requests_that_make_no_sense(module: Any) -> None:
     unknown, half, name, empty, number, metadata, none, without = module(
         "const model = await load(); const plain = await load('delete m.item_attributes');\n"
-        "tell(await said(() => model.attributes('nobody knows'))); tell(await said(() => model.attributes('\\ud800')));\n"
+        "tell(await said(() => model.attributes('nobody knows')));\n"
+        "tell(await said(() => model.attributes('\\ud800')));\n"
         "tell(await said(() => model.itemsWith('title', 'x'))); tell(await said(() => model.itemsWith('genre', '')));\n"
         "tell(await said(() => model.itemsWith('genre', 1999)));\n"
         "tell(plain.metadata.attributes); tell(plain.attributes('item 0'));\n"
@@ -119,7 +126,8 @@ def test_a_number_of_no_text_is_refused_when_it_is_read(module: Any) -> None:
     change = f"t[m.sections.attribute_0[0] + 5] = {len(set(GENRES))}"
     printed = module(
         f"const model = await load({json.dumps(change)}); const items = model.items();\n"
-        "tell(await said(() => model.attributes(items[5]))); tell(await said(() => model.itemsWith('genre', 'Film')));\n"
+        "tell(await said(() => model.attributes(items[5])));\n"
+        "tell(await said(() => model.itemsWith('genre', 'Film')));\n"
         "tell(await said(() => model.attributes(items[6]))); tell(model.itemsWith('__proto__', 'ff').length);\n"
     )
     assert [line.startswith("BundleError: ") for line in printed[:2]] == [True, True]

@@ -1,4 +1,4 @@
-"""Attributes of items by the kernel: those that were exported, from folders and single files; damaged ones are refused."""
+"""Attributes of items by the kernel, of folders and single files."""
 
 from __future__ import annotations
 
