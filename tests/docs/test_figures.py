@@ -333,7 +333,7 @@ def test_what_searches_end_with_is_that_of_the_result() -> None:
     assert ials["ndcg@20"]["mean"] >= backbone["ndcg@20"]["mean"]  # as the page says
 
 
-@pytest.mark.parametrize("name", ["svd-search-ml-1m", "svd-search-ml-100k"])
+@pytest.mark.parametrize("name", ["svd-search-ml-1m", "svd-search-gowalla", "svd-search-ml-100k"])
 def test_the_figures_of_the_search_on_the_svd_are_those_of_the_result(name: str) -> None:
     assert rows_of(name, SEARCHED) == [svd_search_cells(row) for row in trained(name)]
 
