@@ -294,7 +294,7 @@ class CutSearch(Generic[S]):
         finalists = [(ranked[number], cuts[number]) for number in best]
         if self.config.include_uniform_baseline:
             for place, bits in enumerate(self.space.bits or (None,)):
-                cut = self.space.by_frequency(0.0, place, {})
+                cut = self.space.by_frequency(0.0, place, self.space.settings)
                 finalists.append((self.entry(uniform_action(bits), cut), cut))
         return self._in_full(finalists)
 
@@ -303,15 +303,13 @@ class CutSearch(Generic[S]):
         job, history = self.job, self.history
         known, results, scores = len(history.entries) - len(history.evaluated), [], []
         for number, (entry, cut) in enumerate(finalists):
-            fit = job.fit(cut.plan, final=False, start=cut.start(job))
-            results.append(replace(fit, config=replace(fit.config, **cut.settings)))
+            results.append(job.fit(cut.plan, final=False, start=cut.start(job)))
             scores.append(float(eval_of(results[-1].validation)))
             if number >= known:
-                action = entry["action"] | {name: getattr(results[-1].config, name) for name in SETTINGS}
-                history.add({**entry, "action": action, "strategy": RETRAIN, "fitness": None, "eval": scores[-1]})
+                history.add({**entry, "strategy": RETRAIN, "fitness": None, "eval": scores[-1]})
         first = int(np.argmax(scores))
         cut, result = finalists[first][1], results[first]
         if job.split.fit_all:
             result = job.fit(cut.plan, chosen=result, start=cut.start(job))
         brief = [*result.history, *map(brief_entry, history.entries)]
-        return replace(result, config=replace(result.config, **cut.settings), history=brief)
+        return replace(result, config=replace(self.settings, **cut.settings), history=brief)
