@@ -95,7 +95,19 @@ def test_there_may_be_none(folder: Path, python_package: None) -> None:
 
 
 MANY = [f"name {n}" for n in range(65)]
-WRONG_NAMES = (None, "genre", {}, [], ["a", 1], ["a", None], ["a", ""], ["a", "b", "a"], ["a\0"], ["\ud800"], MANY)
+WRONG_NAMES: tuple[Any, ...] = (
+    None,
+    "genre",
+    {},
+    [],
+    ["a", 1],
+    ["a", None],
+    ["a", ""],
+    ["a", "b", "a"],
+    ["a\0"],
+    ["\ud800"],
+    MANY,
+)
 
 
 @pytest.mark.parametrize("names", WRONG_NAMES, ids=range(len(WRONG_NAMES)))
