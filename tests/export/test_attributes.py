@@ -24,7 +24,7 @@ CATEGORY = [("garden", "Drama|Film", "", "Bücher")[n % 4] for n in range(N)]
 YEAR = [str(1700 + n) for n in range(N)]  # more different texts than a byte counts
 ATTRIBUTES = {"category": CATEGORY, "year": YEAR}
 ROWS = np.random.default_rng(0).standard_normal((N, 8)).astype(np.float32)
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
 
 
 def exported(folder: Path, attributes: Any = ATTRIBUTES, items: Any = IDS, **options: Any) -> Path:
