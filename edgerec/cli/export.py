@@ -220,9 +220,8 @@ def command(run: Path | None, out: Path, overwrite: bool, as_json: bool, **optio
     if options["titles"] and options["item_attributes"] is not None:
         titles = read_item_titles(options["item_attributes"], source.item_ids.tolist(), options["encoding"])
         source = replace(source, titles=titles)
-    if names := attribute_names(options):
-        found = read_item_attributes(options["item_attributes"], names, source.item_ids.tolist(), options["encoding"])
-        source = replace(source, attributes=found)
+    if attributes := read_item_attributes(options, source.item_ids):
+        source = replace(source, attributes=attributes)
     interactions = None if options["data"] is None else load(options["data"], options)
     if trained is not None and interactions is not None:
         check_data(trained.about(), interactions)  # before an existing bundle is replaced
@@ -254,8 +253,8 @@ def _check_combination(run: Path | None, options: dict[str, Any]) -> None:
     names = attribute_names(options)
     if options["item_attributes"] is not None and not options["titles"] and not names:
         raise RequestError(
-            "--titles includes the titles of --item-attributes FILE, and --attributes NAMES other columns of it; give "
-            "one of them too, or leave it out"
+            "--titles includes the titles of --item-attributes FILE; give both, or leave both out (--attributes NAMES "
+            "includes other columns)"
         )
     if run is not None:
         own = {"--users": options["users_file"], "--ids": _id_file(options), "--user-ids": options["user_ids"]}

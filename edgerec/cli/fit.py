@@ -184,12 +184,9 @@ def command(context: click.Context, /, data: str, out: Path, overwrite: bool, as
         "max_ms",
         "sample_users",
     )
-    columns = attribute_names(options)
+    attribute_names(options)  # refused before the data are read
     interactions = load(data, options)
-    attributes: dict[str, Any] = {}
-    if columns:
-        ids = interactions.item_ids.tolist()
-        attributes = read_item_attributes(options["item_attributes"], columns, ids, options["encoding"])
+    attributes = read_item_attributes(options, interactions.item_ids)
     with (
         resumable(f"the same command continues ({fitting.trials_folder(out)})"),
         _latency_on(options["device"]) as latency,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,13 @@ def read_item_titles(path: Path, ids: Iterable[int | str], encoding: str | None)
     return _by_row(path, "titles", read_titles(path, Reading(encoding)), ids)
 
 
-def read_item_attributes(
-    path: Path, columns: Sequence[str], ids: Sequence[int | str], encoding: str | None
-) -> dict[str, Texts]:
-    """Return the text of each item in columns of a table of items, '' without one. Raises as `read_item_titles`."""
-    found = read_attributes(path, Reading(encoding), columns)
+def read_item_attributes(options: Mapping[str, Any], item_ids: NDArray[Any]) -> dict[str, Texts]:
+    """Return the text of each item in the columns of --attributes, '' without one; {} without this option.
+
+    Raises as `attribute_names` and `read_item_titles`.
+    """
+    names, path, ids = attribute_names(options), options["item_attributes"], item_ids.tolist()
+    found = read_attributes(path, Reading(options["encoding"]), names) if names else {}
     return {name: _by_row(path, f"texts of {name}", known, ids) for name, known in found.items()}
 
 

@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 
 from edgerec.errors import BundleError, SignatureError
 from edgerec.runtime.graph_check import graph_fault
-from edgerec.runtime.ids import BucketedIds, GroupedTexts, HashedIds, IdIndex, IntIds, RowIds, StrIds, StringArray
+from edgerec.runtime.ids import (
+    BucketedIds,
+    CodedTexts,
+    GroupedTexts,
+    HashedIds,
+    IdIndex,
+    IntIds,
+    RowIds,
+    StrIds,
+    StringArray,
+)
 from edgerec.runtime.manifest import FILE_NAME, SPEC, FileEntry, Manifest, RowsEntry, Section, parse_manifest
 from edgerec.runtime.stored import FolderFiles, StoredFiles, checked_content, checked_tables, stored_files
 from edgerec.signatures import PublicKey, read_public_keys
@@ -200,6 +210,14 @@ class Bundle:
     def strings(self, name: str, offsets: str) -> StringArray:
         """Return texts that are stored as one blob and offsets."""
         return StringArray(self.section(name), self.section(offsets))
+
+    def attributes(self) -> dict[str, CodedTexts]:
+        """Return the texts of items by the name of each attribute besides titles."""
+        stems = {name: f"attribute_{number}" for number, name in enumerate(self.manifest.item_attributes)}
+        return {
+            name: CodedTexts(self.strings(f"{stem}_texts", f"{stem}_text_offsets"), self.section(stem))
+            for name, stem in stems.items()
+        }
 
     def ids(self, side: str, entry: RowsEntry) -> IdIndex:
         """Return the index of raw ids of 'item' or 'user' rows; row numbers if the bundle has no ids."""

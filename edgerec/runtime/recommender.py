@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgerec.errors import EdgeRecError, RequestError
-from edgerec.runtime.attributes import attributes_of, rows_with
 from edgerec.runtime.bundle import Bundle, Metadata
 from edgerec.runtime.ids import OnUnknown, RawId, listed, rows_of_ids
 from edgerec.runtime.inputs import one_vector, rows_of, shown, whole
@@ -383,7 +382,8 @@ class Recommender:
         """
         ranker = self._current
         (row,) = _item_rows(ranker, [item]).tolist()
-        return attributes_of(ranker.bundle, row)
+        found = {name: texts.of(slice(row, row + 1))[0] for name, texts in ranker.bundle.attributes().items()}
+        return {name: text for name, text in found.items() if text}
 
     def items_with(self, name: str, value: str) -> list[RawId]:
         """Return the items, by row, of which `value` is the text of an attribute, or one of its parts separated by `|`.
@@ -394,7 +394,14 @@ class Recommender:
             >>> model.recommend(user=42, allow=model.items_with("genres", "Comedy"))
         """
         ranker = self._current
-        return ranker.items.raw(rows_with(ranker.bundle, name, value))
+        attributes = ranker.bundle.attributes()
+        if name not in attributes:
+            raise RequestError(
+                f"the bundle has no attribute {name!r} of items; it has {', '.join(attributes) or 'none'}"
+            )
+        if not isinstance(value, str) or not value:
+            raise RequestError(f"the value of {name!r} must be a text that is not empty, got {value!r}")
+        return ranker.items.raw(attributes[name].rows_with(value))
 
 
 def _ranker(bundle: Bundle, backend: Backend) -> Ranker:

@@ -33,9 +33,9 @@ def is_text(array: NDArray[Any]) -> bool:
 
 
 def text_array(texts: Sequence[str]) -> Texts:
-    """Return (n,) texts in the kind that takes less memory."""
+    """Return (n,) texts in the kind that takes less memory; fixed-width ones lose zero characters at their ends."""
     widest = max(map(len, texts), default=0)
-    if _wastes(len(texts), widest, sum(map(len, texts))):
+    if _wastes(len(texts), widest, sum(map(len, texts))) or any(text.endswith("\0") for text in texts):
         return _objects(texts)
     return np.array(texts, dtype=np.str_)
 

@@ -48,7 +48,7 @@ def test_a_run_is_exported_with_titles_of_a_table_of_items(
     items.write_text("item,title\n" + "".join(f"{item},Thing {item}\n" for item in range(200)))
     words = ("export", "ials", "--out", out, "--no-verify", "--item-attributes", items)
     refused = command_line(*words, cwd=place)
-    assert "--titles includes the titles of --item-attributes FILE" in refused.stderr
+    assert "--titles includes the titles of --item-attributes FILE; give both" in refused.stderr
     done = command_line(*words, "--titles", cwd=place)
     assert done.returncode == 0, done.stderr
     answers = json_of(command_line("recommend", out, "--user", "5", "--json", cwd=place))

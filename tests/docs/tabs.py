@@ -35,7 +35,8 @@ def prepare(folder: Path) -> None:
         (folder / page).mkdir()
     films(folder / "no-users")
     vectors = np.random.default_rng(0).standard_normal((40, 16), np.float32)
-    mine = from_arrays(vectors, item_ids=[f"sku-{number}" for number in range(40)])
+    category = ["garden" if number in (2, 4, 8) else "kitchen" for number in range(40)]
+    mine = from_arrays(vectors, item_ids=[f"sku-{n}" for n in range(40)], attributes={"category": category})
     export(mine, folder / "embeddings" / "mine.bundle", verify=False)
     old, new = bundles(Kind(ExportRequest(precision="int8", verify=False)), folder / "updates")
     diff(old, new, folder / "updates" / "tuesday.patch", verify=False)

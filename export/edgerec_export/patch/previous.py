@@ -20,7 +20,6 @@ from onnx import numpy_helper
 
 from edgerec.budget import BITS_PER_VALUE
 from edgerec.errors import BundleError, PatchError, UnsupportedError
-from edgerec.runtime.attributes import texts_of
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
@@ -79,7 +78,7 @@ def older_attributes(folder: str | Path, item_ids: NDArray[Any]) -> dict[str, Te
     if bundle.manifest.items.ids == "none":
         return {}
     rows = bundle.ids("item", bundle.manifest.items).rows(item_ids.tolist()).tolist()
-    found = {name: texts_of(bundle, number) for number, name in enumerate(bundle.manifest.item_attributes)}
+    found = {name: texts.of(slice(None)) for name, texts in bundle.attributes().items()}
     return {name: text_array([texts[row] if row >= 0 else "" for row in rows]) for name, texts in found.items()}
 
 
