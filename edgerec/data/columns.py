@@ -30,6 +30,7 @@ _CATEGORIES = (
     "category categories genre genres categoryname productcategory itemcategory maincategory categoryid categorycode "
     "department class"
 )
+_BASKETS = "items itemids products productids skus basket"
 _SUFFIXES = ("", "id", "key", "no", "nr", "number", "code", "uuid", "guid", "hash")
 """Endings of names, after separators are removed: user_id, ItemCode."""
 
@@ -40,7 +41,7 @@ def _names(words: str, suffixes: Sequence[str] = ("",)) -> tuple[str, ...]:
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "user": (*_names(_USERS, _SUFFIXES), *_names("users uid username person personid deviceid sessionid")),
-    "item": (*_names(_ITEMS, _SUFFIXES), *_names("items iid stockcode asin parentasin isbn ean gtin upc")),
+    "item": (*_names(_ITEMS, _SUFFIXES), *_names(f"{_BASKETS} iid stockcode asin parentasin isbn ean gtin upc")),
     "time": _names(_TIMES),
     "rating": _names(_RATINGS),
     "title": _names(_TITLES),

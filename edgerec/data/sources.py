@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Source:
         headerless: True if the names of columns were given by their order.
         empty: what a file without rows holds.
         separator: what stands between columns, for messages.
+        lists: SQL of the values of each column that holds lists, by its place; an item column of lists is a basket.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class Source:
     headerless: bool = False
     empty: str = "a header"
     separator: str = ""
+    lists: Mapping[int, str] = field(default_factory=dict)
 
 
 def open_source(
@@ -134,6 +136,10 @@ def _parquet(connection: Connection, path: Path) -> Source:
     columns = [name for name, *_ in found]
     # A double that is a whole number is written without a fraction, as pandas stores ids with missing values.
     values = [_text(quoted(name), kind) for name, kind, *_ in found]
+    lists = {place: f"{quoted(name)}::VARCHAR[]" for place, (name, kind, *_) in enumerate(found) if kind.endswith("]")}
+    if lists:
+        relation, number = f"read_parquet({_file(path)}, file_row_number=true)", "file_row_number + 1"
+        return Source(path, columns, relation, values, unit="row", line_number=number, lists=lists)
     return Source(path, columns, relation, values, unit="row")
 
 
@@ -199,15 +205,37 @@ def _json(connection: Connection, text: TextFile, *, array: bool) -> Source:
         f"LIMIT {_KEY_LINES})"
     ).fetchall()
     columns = sorted(key for (key,) in keys)
-    values = [_json_text('$."' + key.replace('"', '\\"') + '"') for key in columns]
-    return Source(text.path, columns, lines, values, where="trim(line) <> ''", unit=unit, line_number="rowid + 1")
+    where = "trim(line) <> ''"
+    found = [_JSONValue('$."' + key.replace('"', '\\"') + '"') for key in columns]
+    some = f"(SELECT line FROM {lines} WHERE {where} LIMIT {_KEY_LINES})"
+    held = connection.execute(f"SELECT {', '.join(f'bool_or({one.is_list})' for one in found)} FROM {some}").fetchone()
+    return Source(
+        text.path,
+        columns,
+        lines,
+        [one.text for one in found],
+        where=where,
+        unit=unit,
+        line_number="rowid + 1",
+        lists={place: one.values for place, one in enumerate(found) if held[place]},
+    )
 
 
-def _json_text(path: str) -> str:
-    value = f"json_extract_string(line, {literal(path)})"
-    is_list = f"starts_with({value}, '[') AND json_type(line, {literal(path)}) = 'ARRAY'"
-    values = f"json_extract_string(line, {literal(path + '[*]')})"
-    return f"CASE WHEN {is_list} THEN array_to_string({values}, {_BETWEEN}) ELSE {value} END"
+class _JSONValue:
+    """SQL of the value at a path of `line`.
+
+    Attributes:
+        is_list: whether it is a list.
+        text: its text, with the values of a list between separators.
+        values: list of its values, of itself if it is none.
+    """
+
+    def __init__(self, path: str) -> None:
+        value = f"json_extract_string(line, {literal(path)})"
+        listed = f"json_extract_string(line, {literal(path + '[*]')})"
+        self.is_list = f"starts_with({value}, '[') AND json_type(line, {literal(path)}) = 'ARRAY'"
+        self.text = f"CASE WHEN {self.is_list} THEN array_to_string({listed}, {_BETWEEN}) ELSE {value} END"
+        self.values = f"CASE WHEN {self.is_list} THEN {listed} ELSE [{value}] END"
 
 
 def _elements(connection: Connection, text: TextFile) -> str:

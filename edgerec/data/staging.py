@@ -153,13 +153,20 @@ class Staged:
         used = [source.columns[place] for place in places if place is not None]
         if twice := next((name for name in used if source.columns.count(name) > 1), None):
             raise DataError(f"{source.path} has several columns called {twice}; give each a name of its own")
+        item = self.roles.index("item") if "item" in self.roles else -1
+        place = places[item] if item >= 0 else None
+        items = None if place is None else source.lists.get(place)  # each item of a basket is a row
         for _ in range(ATTEMPTS):
-            values = ("NULL" if place is None else _clean(source.values[place]) for place in places)
+            values = ["NULL" if place is None else _clean(source.values[place]) for place in places]
+            line, relation = source.line_number or "NULL", source.relation
+            if source.where:
+                relation += f" WHERE {source.where}"
+            if items is not None:
+                values[item] = _clean(quoted("$item"))
+                relation = f'(SELECT {line} AS "$line", unnest({items}) AS "$item", * FROM {relation})'
+                line = quoted("$line")
             self._connection.execute("BEGIN")
-            statement = (
-                f"INSERT INTO staged SELECT {source.line_number or 'NULL'}, {', '.join(values)} "
-                f"FROM {source.relation}{f' WHERE {source.where}' if source.where else ''}"
-            )
+            statement = f"INSERT INTO staged SELECT {line}, {', '.join(values)} FROM {relation}"
             error = run(self._connection, statement, source.path, source.line_at, source.separator)
             self._connection.execute("COMMIT" if error is None else "ROLLBACK")
             if error is None:

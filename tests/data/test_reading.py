@@ -178,6 +178,31 @@ def test_after_reading_duckdb_has_no_files_no_network_and_no_extensions(shop: Pa
                 connection.execute(statement)
 
 
+def test_each_item_of_a_basket_is_an_interaction(tmp_path: Path) -> None:
+    lines = tmp_path / "orders.jsonl"
+    lines.write_text(
+        '{"user": 1, "items": ["a", " b "], "ts": 1600000000}\n\n{"user": 2, "items": "a", "ts": 1600000100}\n'
+        '{"user": 3, "items": [], "ts": 1600000100}\n{"user": 4, "items": ["b"], "ts": 1600000200}\n'
+    )
+    found = load_data(str(lines))
+    assert pairs(found) == [(1, "a"), (1, "b"), (2, "a"), (4, "b")]
+    assert found.timestamps is not None
+    assert sorted(found.timestamps) == [1600000000, 1600000000, 1600000100, 1600000200]
+    lines.write_text('{"user": 1, "items": ["a", "b"]}\n{"user": 2, "items": ["a", ""]}\n')
+    with pytest.raises(DataError, match=r"orders\.jsonl, line 2: expected an item id"):
+        load_data(str(lines))
+    file = tmp_path / "orders.parquet"
+    baskets = "SELECT 1 AS user, [7, 8.0] AS items, ['x', 'y'] AS genres UNION ALL SELECT 2, [9], NULL"
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({baskets}) TO '{file}'")
+    found = load_data(str(file))
+    assert pairs(found) == [(1, 7), (1, 8), (2, 9)]
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 1 AS user, ['a'] AS items UNION ALL SELECT 2, ['b', NULL]) TO '{file}'")
+    with pytest.raises(DataError, match=r"orders\.parquet, row 2: expected an item id"):
+        load_data(str(file))
+
+
 def test_several_files_of_several_formats(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,price\n1,5,9\n2,5,1\n")
     (tmp_path / "b.jsonl").write_text('{"item": 6, "user": "x", "ts": 5}\n')
