@@ -28,6 +28,7 @@ class Kind:
         ids: 'int' or 'str'.
         like: the new version keeps the old one's scales and widths.
         titles: items have titles.
+        genres: most items have an attribute besides.
         share: of rows that change.
     """
 
@@ -36,6 +37,7 @@ class Kind:
     ids: str = "int"
     like: bool = True
     titles: bool = False
+    genres: bool = False
     share: float = 0.1
 
 
@@ -50,9 +52,10 @@ def versions(kind: Kind, seed: int, n_items: int = 120, n_users: int = 30) -> tu
     def source() -> Source:
         raw: Any = np.array([f"film {one}é" for one in ids]) if kind.ids == "str" else ids.copy()
         encoder = LinearEncoder(weights.copy()) if kind.subject == "linear" else LeastSquaresEncoder(3, 20)
-        common = {
+        common: dict[str, Any] = {
             "item_counts": counts.copy(),
             "titles": np.array([f"Title {one % 7 * '!'}" for one in ids]) if kind.titles else None,
+            "attributes": {"genre": np.array(["", "Drama", "Comedy|Drama"])[ids % 3]} if kind.genres else {},
             "about": {"backbone": "random"},
         }
         items = PrefixTable.from_dense(made, sizes)

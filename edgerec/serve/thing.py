@@ -210,12 +210,14 @@ def _subjects(version: Version) -> set[str]:
 
 
 def _answered(version: Version, found: list[Recommendation]) -> Json:
-    titled = version.facts["titles"]
+    titled, described = version.facts["titles"], version.facts["attributes"]
     items: list[Json] = []
     for item, score in found:
         one: Json = {"item": item, "score": score}
         if titled and (title := version.model.title(item)) is not None:
             one["title"] = title
+        if described and (attributes := version.model.attributes(item)):
+            one["attributes"] = attributes
         items.append(one)
     return {"items": items, "model": version.sha256}
 
@@ -252,5 +254,6 @@ def facts_of(model: Recommender) -> Json:
         "format": about.version,
         "rollbackIndex": manifest.rollback_index,
         "titles": about.titles,
+        "attributes": list(manifest.item_attributes),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -127,9 +127,9 @@ Serve = Callable[..., Served]
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three bundles without users, two of them of one catalogue with titles, and the patches between them."""
+    """Three bundles without users, two of one catalogue with titles and genres, and the patches between."""
     folder = tmp_path_factory.mktemp("films")
-    kind = Kind(ExportRequest(verify=False, titles=True), subject="linear", titles=True)
+    kind = Kind(ExportRequest(verify=False, titles=True), subject="linear", titles=True, genres=True)
     old, new = bundles(kind, folder)
     diff(old, new, folder / "there.patch")
     diff(new, export(history_source(150), folder / "third.bundle", verify=False).folder, folder / "further.patch")

@@ -41,6 +41,7 @@ def test_recommends_as_the_runtime_does(served: Served, model: Recommender) -> N
         assert [one["item"] for one in found] == [one.item for one in expected]
         assert [one["score"] for one in found] == pytest.approx([one.score for one in expected], rel=1e-6)
         assert [one.get("title") for one in found] == [model.title(one.item) for one in expected]
+        assert [one.get("attributes", {}) for one in found] == [model.attributes(one.item) for one in expected]
     assert served.act("recommend").status == 200  # without a body
 
 
@@ -165,6 +166,7 @@ def test_properties(served: Served, model: Recommender) -> None:
         "format": about.version,
         "rollbackIndex": 0,
         "titles": True,
+        "attributes": ["genre"],
     }
     served.act("recommend")
     stats = served.get("/films/properties/stats").value
