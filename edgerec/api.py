@@ -189,21 +189,21 @@ def _fit(
     numbers = count()
     shared = shared_start(model, parts, config, request.options)
 
-    def fit(sizes: SizePlan, *, final: bool = True, **how: Any) -> FitResult:
+    def fit(sizes: SizePlan, *, final: bool = True, choose: bool = False, **how: Any) -> FitResult:
         nonlocal config
         own = checkpoint.of_fit(next(numbers)) if checkpoint else None
         result = Fit(
             model,
             parts if final else parts.without_final(),
             sizes if sizes.users is None else replace(sizes, users=sizes.users[parts.train.own_users]),
-            config,
+            request.config if choose else config,
             request.options,
             checkpoint=own,
             progress=progress,
             shared=shared,
             **how,
         ).run()
-        config = result.config  # settings are chosen once, by the first fit of a method
+        config = config if choose else result.config
         return replace(result, sizes=sizes)
 
     job = job_of(request, whole, fit, progress, checkpoint, workers)

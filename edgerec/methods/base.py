@@ -36,6 +36,7 @@ class FitWithin(Protocol):
         least: int = 0,
         final: bool = True,
         chosen: FitResult | None = None,
+        choose: bool = False,
     ) -> FitResult:
         """Train within `sizes`.
 
@@ -46,6 +47,8 @@ class FitWithin(Protocol):
             final: False to skip the final training on all of train and return the best on validation.
             chosen: the result of an earlier call with `final=False` and the same sizes; only the final training
                 remains.
+            choose: choose the settings that the user left open for these sizes; else the first fit chooses them for
+                all.
         """
         ...
 

@@ -252,6 +252,7 @@ class CutSearch(Generic[S]):
             self.settings = job.fit(first.plan, final=False, start=start).config
         self.space = replace(space, settings={name: getattr(self.settings, name) for name in SETTINGS})
         self.evaluator = CutEvaluator(job, self.settings, config.users)
+        self._trained = 0
 
     @cached_property
     def full(self) -> float:
@@ -282,6 +283,9 @@ class CutSearch(Generic[S]):
     ) -> FitResult:
         """Compare the fittest actions on the other half, train the best in full, and return the best on validation.
 
+        A sample of users chose the settings of the actions, for sizes like theirs. The best action, and the best of one
+        size for all rows, are trained once more with those that all validation users choose for just its sizes.
+
         Args:
             cut_of: returns the cut of an entry.
             uniform_action: returns the action of one size for all rows in a number of bits, None for floats. These are
@@ -291,25 +295,40 @@ class CutSearch(Generic[S]):
         cuts = [cut_of(entry) for entry in ranked]
         scores = [self.evaluator.evaluate(cut, 1) for cut in cuts]
         best = sorted(range(len(cuts)), key=lambda number: -scores[number])[: self.config.retrain]
-        finalists = [(ranked[number], cuts[number]) for number in best]
+        kinds = [[(ranked[number], cuts[number]) for number in best]]
         if self.config.include_uniform_baseline:
-            for place, bits in enumerate(self.space.bits or (None,)):
-                cut = self.space.by_frequency(0.0, place, self.space.settings)
-                finalists.append((self.entry(uniform_action(bits), cut), cut))
-        return self._in_full(finalists)
+            of_bits = [
+                (bits, self.space.by_frequency(0.0, place, self.space.settings))
+                for place, bits in enumerate(self.space.bits or (None,))
+            ]
+            kinds.append([(self.entry(uniform_action(bits), cut), cut) for bits, cut in of_bits])
+        cut, result = max((self._best_in_full(finalists) for finalists in kinds), key=_eval)
+        if self.job.split.fit_all:
+            result = self.job.fit(cut.plan, chosen=result, start=cut.start(self.job))
+        brief = [*result.history, *map(brief_entry, self.history.entries)]
+        return replace(result, history=brief)
 
-    def _in_full(self, finalists: list[tuple[dict[str, Any], Cut]]) -> FitResult:
-        """Train each cut in full and return the best fit on validation, by eval, with its settings."""
-        job, history = self.job, self.history
-        known, results, scores = len(history.entries) - len(history.evaluated), [], []
-        for number, (entry, cut) in enumerate(finalists):
-            results.append(job.fit(cut.plan, final=False, start=cut.start(job)))
-            scores.append(float(eval_of(results[-1].validation)))
-            if number >= known:
-                history.add({**entry, "strategy": RETRAIN, "fitness": None, "eval": scores[-1]})
-        first = int(np.argmax(scores))
-        cut, result = finalists[first][1], results[first]
-        if job.split.fit_all:
-            result = job.fit(cut.plan, chosen=result, start=cut.start(job))
-        brief = [*result.history, *map(brief_entry, history.entries)]
-        return replace(result, config=replace(self.settings, **cut.settings), history=brief)
+    def _best_in_full(self, finalists: list[tuple[dict[str, Any], Cut]]) -> tuple[Cut, FitResult]:
+        """Train each cut in full, and the best again with settings of its own; return the best on validation."""
+        trained = [self._in_full(entry, cut) for entry, cut in finalists]
+        first = max(range(len(trained)), key=lambda number: _eval(trained[number]))
+        if not self.job.backbone.open_axes(self.job.config):
+            return trained[first]
+        entry, cut = finalists[first]
+        return max(trained[first], self._in_full(entry, replace(cut, settings={})), key=_eval)
+
+    def _in_full(self, entry: dict[str, Any], cut: Cut) -> tuple[Cut, FitResult]:
+        """Train a cut in full, without a final training; settings that it leaves open are chosen on validation."""
+        job = self.job
+        fit = job.fit(cut.plan, final=False, start=cut.start(job), choose=not cut.settings)
+        result = replace(fit, config=replace(fit.config, **cut.settings))
+        if self._trained == len(self.history.entries) - len(self.history.evaluated):
+            action = entry["action"] | {name: getattr(result.config, name) for name in SETTINGS}
+            score = float(eval_of(result.validation))
+            self.history.add({**entry, "action": action, "strategy": RETRAIN, "fitness": None, "eval": score})
+        self._trained += 1
+        return cut, result
+
+
+def _eval(trained: tuple[Cut, FitResult]) -> float:
+    return float(eval_of(trained[1].validation))

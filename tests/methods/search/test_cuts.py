@@ -160,8 +160,8 @@ def test_one_size_for_all_is_trained_with_the_best(
 ) -> None:
     run = train(interactions, **wanted, out=tmp_path)
     full = [entry for entry in read_history(tmp_path / FILE_NAME) if entry["strategy"] == RETRAIN]
-    assert len(full) == 2 + 3
-    sizes = [entry["action"].get("shares", entry["action"].get("bits")) for entry in full[2:]]
+    assert len(full) == (2 + 1) + (3 + 1)
+    sizes = [entry["action"].get("shares", entry["action"].get("bits")) for entry in full[3:6]]
     assert sizes == ([[1, 1], [0, 1], [0, 0]] if wanted["method"] == "bet" else [8, 4, 2])
     best = max(full, key=lambda entry: entry["eval"])
     chosen = run.config["chosen_settings"]
