@@ -61,27 +61,31 @@ class StringArray(Sequence[bytes]):
 
 
 class CodedTexts:
-    """n texts, each different one stored once, with the number of each row's."""
+    """n texts, each different one stored once, with the number of each row's.
+
+    Attributes:
+        texts: the different texts.
+    """
 
     def __init__(self, texts: StringArray, codes: NDArray[Any]) -> None:
-        self._texts = texts
+        self.texts = texts
         self._codes = codes
 
     def of(self, rows: slice) -> list[str]:
         """Return the texts of rows. Raises BundleError if they are damaged."""
         codes = self._checked(rows)
-        known = {code: self._texts.text(code) for code in np.unique(codes).tolist()}
+        known = {code: self.texts.text(code) for code in np.unique(codes).tolist()}
         return [known[code] for code in codes.tolist()]
 
     def rows_with(self, value: str) -> NDArray[np.int64]:
         """Return the rows whose text is `value`, or has it as one of its parts separated by `|`. Raises BundleError."""
         wanted = value.encode(errors="surrogatepass")
-        matches = np.array([text == wanted or wanted in text.split(b"|") for text in self._texts], bool)
+        matches = np.array([text == wanted or wanted in text.split(b"|") for text in self.texts], bool)
         return np.flatnonzero(matches[self._checked(slice(None))])
 
     def _checked(self, rows: slice) -> NDArray[Any]:
         codes = self._codes[rows]
-        if codes.max(initial=0) >= len(self._texts):
+        if codes.max(initial=0) >= len(self.texts):
             raise BundleError("the attributes of the bundle are damaged; get the bundle again")
         return codes
 

@@ -34,7 +34,7 @@ from edgerec_export.choose import Chosen, ExportStep, OnStep, choose
 from edgerec_export.draft import Draft, too_large
 from edgerec_export.follow import obstacle
 from edgerec_export.pack import Packed, pack
-from edgerec_export.patch import older_attributes
+from edgerec_export.patch import PreviousAttributes
 from edgerec_export.reference import Reference
 from edgerec_export.request import ExportRequest
 from edgerec_export.source import Source
@@ -226,8 +226,10 @@ def export_request(
     check_outputs(outputs, [sign, calibration, request.like], overwrite=overwrite)
     signer = None if sign is None else read_signer(sign)
     request = request.resolved()
-    if request.like is not None and not source.attributes:
-        source = replace(source, attributes=older_attributes(request.like, source.item_ids))
+    if request.like is not None:
+        older = PreviousAttributes(request.like)
+        attributes = source.attributes or older.of(source.item_ids)
+        source = replace(source, attributes=attributes, older_texts=older.texts())
     try:
         return _retry_finer(request, lambda one: _export_within(source, folder, one, signer, progress or _ignore))
     except BudgetError as refusal:

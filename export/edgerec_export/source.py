@@ -47,6 +47,7 @@ class Source:
         trained: True if the tables are those of a run, False for your own arrays.
         takes_vectors: True if apps of a bundle without users may pass vectors of their own too: the encoder has a graph
             of its own, and rows are stored in the basis of `items`, with all its dimensions.
+        older_texts: the different texts of attributes in an older bundle, by name, which keep their numbers.
     """
 
     items: Table
@@ -62,6 +63,7 @@ class Source:
     scorer: NeuMFScorer | None = None
     trained: bool = False
     takes_vectors: bool = False
+    older_texts: Mapping[str, Texts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ExportError if shapes, ids or dtypes do not fit together."""
@@ -95,8 +97,8 @@ class Source:
 
     @cached_property
     def coded_attributes(self) -> list[tuple[Texts, NDArray[Any]]]:
-        """The different texts of each attribute, ascending, and (n_items,) the number of each item's."""
-        found = [np.unique(texts, return_inverse=True) for texts in self.attributes.values()]
+        """The different texts of each attribute, and (n_items,) the number of each item's."""
+        found = [_numbered(texts, self.older_texts.get(name)) for name, texts in self.attributes.items()]
         return [(texts, codes.astype(np.min_scalar_type(len(texts) - 1))) for texts, codes in found]
 
     @cached_property
@@ -281,3 +283,21 @@ def _table(values: ArrayLike) -> Table:
         sizes[part] = np.where(used.any(1), dense.d - used[:, ::-1].argmax(1), 1)
         forget_pages(dense.values)
     return dense if (sizes == dense.d).all() else PrefixTable.from_dense(dense.values, sizes)
+
+
+def _numbered(texts: Texts, older: Texts | None) -> tuple[Texts, NDArray[np.int64]]:
+    """Return the different texts, and (n,) the number of each.
+
+    They ascend; those of an older bundle keep their numbers in it, and the others, or those whose numbers became too
+    large, take the free ones in ascending order, so that few rows change in a patch.
+    """
+    found, codes = np.unique(texts, return_inverse=True)
+    if older is None:
+        return found, codes
+    number = {text: place for place, text in enumerate(older.tolist())}
+    places = np.array([number.get(text, found.size) for text in found.tolist()])
+    free = places >= found.size
+    places[free] = np.setdiff1d(np.arange(found.size), places[~free])
+    ordered = np.empty_like(found)
+    ordered[places] = found
+    return ordered, places[codes]

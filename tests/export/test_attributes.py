@@ -15,7 +15,7 @@ from edgerec.cli.app import run
 from edgerec.data.attributes import read_attributes
 from edgerec.errors import BudgetError, BundleError, DataError, EdgeRecError, ExportError, RequestError
 from edgerec.runtime import Recommender
-from edgerec.runtime.bundle import metadata
+from edgerec.runtime.bundle import Bundle, metadata
 from edgerec_export import diff, export, from_arrays
 
 N = 300
@@ -93,6 +93,31 @@ def test_the_next_version_keeps_them_and_a_patch_brings_them(tmp_path: Path) -> 
         expected = Recommender.load(new)
         assert all(device.attributes(one) == expected.attributes(one) for one in more)
     assert device.attributes("new") == {"price": "299.50"}
+
+
+def test_the_next_version_keeps_the_numbers_of_texts(tmp_path: Path) -> None:
+    """A new price does not renumber the others: the patch is as small as its row, whatever the order of the prices."""
+    texts = np.array([f"{n % 60:02}.90" for n in range(N)])
+
+    def stored(folder: Path) -> tuple[list[bytes], list[int]]:
+        bundle = Bundle(folder)
+        codes = bundle.attributes()["price"]
+        return list(codes.texts), bundle.section("attribute_0").tolist()
+
+    old = exported(tmp_path / "old", {"price": texts}, layout="dense")
+    before, codes = stored(old)
+    texts[texts == "07.90"] = "03.90"  # its number is free
+    texts[-1], texts[-2] = "00.10", "99.99"
+    new = exported(tmp_path / "new", {"price": texts}, like=old, precision="fp32", layout="auto")
+    after, of_rows = stored(new)
+    assert after[7] == b"00.10"
+    assert after[60] == b"99.99"
+    assert [one for n, one in enumerate(after[:60]) if n != 7] == [one for n, one in enumerate(before) if n != 7]
+    assert sum(one != other for one, other in zip(of_rows, codes, strict=True)) == 5 + 2
+    fewer = np.where(np.arange(N) % 2, "99.99", "00.10")
+    last = exported(tmp_path / "last", {"price": fewer}, like=new, precision="fp32", layout="auto")
+    assert stored(last)[0] == [b"00.10", b"99.99"]
+    assert Recommender.load(last).attributes("p1") == {"price": "99.99"}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from edgerec.errors import BundleError, PatchError, UnsupportedError
 from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.manifest import FILE_NAME
 from edgerec.runtime.patch.rows import Block, Form
-from edgerec.tables.texts import Texts, text_array
 from edgerec_export.layouts import BLOCKED
 from edgerec_export.patch.rows import PreviousRows, ids_of
 from edgerec_export.values import STORED, PreviousScales, block_of, is_integer, unit_of
@@ -67,19 +66,6 @@ def forms_of(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, SectionForm]
             found[f"{stem}_offsets"] = SectionForm(side, Form((), pointers=True))
             found[name] = SectionForm(side, Form((Block(0, 0, 8, False, 0),), lengths=f"{stem}_offsets"))
     return found
-
-
-def older_attributes(folder: str | Path, item_ids: NDArray[Any]) -> dict[str, Texts]:
-    """Return the attributes that a bundle has of items, '' for items that it does not know; none if it has no ids.
-
-    Raises BundleError for a damaged bundle.
-    """
-    bundle = Bundle(folder, verify=False)
-    if bundle.manifest.items.ids == "none":
-        return {}
-    rows = bundle.ids("item", bundle.manifest.items).rows(item_ids.tolist()).tolist()
-    found = {name: texts.of(slice(None)) for name, texts in bundle.attributes().items()}
-    return {name: text_array([texts[row] if row >= 0 else "" for row in rows]) for name, texts in found.items()}
 
 
 def tables_of(manifest: dict[str, Any], sections: set[str]) -> list[tuple[str, str, dict[str, Any], str]]:
