@@ -14,6 +14,7 @@ import click
 from edgerec.cli.help import DATA, RESEARCH, Choice, F, argument, option, suggestion
 from edgerec.console import messages, tell
 from edgerec.data import Interactions, named, named_sets
+from edgerec.data.attributes import has_attributes
 from edgerec.data.columns import OPTIONS
 from edgerec.data.named import find_files
 from edgerec.data.readers import Reading, ReadReport
@@ -223,8 +224,10 @@ def reading_of(options: Mapping[str, Any]) -> Reading:
 def load_reported(data: str, options: Mapping[str, Any]) -> tuple[Interactions, ReadReport]:
     """Load a data set as `load` does; return what was read too, before --min-user and --min-item."""
     try:
-        reading = reading_of(options)
-        interactions, report = named.load_reported(data, reading, attributes=options["item_attributes"])
+        reading, attributes = reading_of(options), options["item_attributes"]
+        if attributes is not None and options.get("attributes") and not has_attributes(attributes, reading):
+            attributes = None  # only the columns of --attributes are read of it
+        interactions, report = named.load_reported(data, reading, attributes=attributes)
     except DataError as error:
         places = data_paths(data)
         if not places or places[0].exists():

@@ -239,3 +239,7 @@ def test_a_fit_includes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert run(["recommend", str(out), "--history", "7", "-k", "1", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["attributes"] == {"price": f"{found['item']}.50"}
+    path.write_text("item,price\n" + "".join(f"{n},{n}.25\n" for n in range(50)))  # neither titles nor categories
+    words.remove("--titles")
+    assert run([*words, "--max-bytes", "16KiB", "--overwrite"]) == 0
+    assert Recommender.load(out).attributes(7) == {"price": "7.25"}
