@@ -200,15 +200,13 @@ def _json(connection: Connection, text: TextFile, *, array: bool) -> Source:
     bad = f"trim(line) <> '' AND NOT {is_object}"
     reason = "expected a JSON object, found {!r}".format
     _refuse(connection, lines, bad, text.path, lambda line: reason(line.strip()[:60]), unit)
-    keys = connection.execute(
-        f"SELECT DISTINCT unnest(json_keys(line)) FROM (SELECT line FROM {lines} WHERE trim(line) <> '' "
-        f"LIMIT {_KEY_LINES})"
-    ).fetchall()
-    columns = sorted(key for (key,) in keys)
     where = "trim(line) <> ''"
-    found = [_JSONValue('$."' + key.replace('"', '\\"') + '"') for key in columns]
     some = f"(SELECT line FROM {lines} WHERE {where} LIMIT {_KEY_LINES})"
-    held = connection.execute(f"SELECT {', '.join(f'bool_or({one.is_list})' for one in found)} FROM {some}").fetchone()
+    keys = connection.execute(f"SELECT DISTINCT unnest(json_keys(line)) FROM {some}").fetchall()
+    columns = sorted(key for (key,) in keys)
+    found = [_JSONValue('$."' + key.replace('"', '\\"') + '"') for key in columns]
+    tests = ", ".join(f"coalesce(bool_or({one.is_list}), false)" for one in found)
+    (held,) = connection.execute(f"SELECT [{tests}] FROM {some}").fetchone()
     return Source(
         text.path,
         columns,

@@ -126,7 +126,8 @@ class Staged:
         for source, places in zip(sources, chosen, strict=True):
             self._starts.append(self.n)
             values = [source.columns.index(name) if name in source.columns else None for name in more]
-            self._read(source, [*(places[role] for role in self.roles), *values])
+            baskets = source.lists.get(places["item"])
+            self._read(source, [*(places[role] for role in self.roles), *values], baskets)
             found = self.one("SELECT count(*) FROM staged")
             if found == self.n:
                 raise DataError(f"{source.path} holds no interactions, only {source.empty}")
@@ -149,21 +150,19 @@ class Staged:
                 whole.append(f"regexp_replace({column}, '[.]0+$', '') AS {column}")
         return f"* REPLACE ({', '.join(whole)})" if whole else "*"
 
-    def _read(self, source: Source, places: Sequence[int | None]) -> None:
+    def _read(self, source: Source, places: Sequence[int | None], baskets: str | None) -> None:
+        """Read a file; each value of `baskets`, SQL of lists of items, is a row."""
         used = [source.columns[place] for place in places if place is not None]
         if twice := next((name for name in used if source.columns.count(name) > 1), None):
             raise DataError(f"{source.path} has several columns called {twice}; give each a name of its own")
-        item = self.roles.index("item") if "item" in self.roles else -1
-        place = places[item] if item >= 0 else None
-        items = None if place is None else source.lists.get(place)  # each item of a basket is a row
         for _ in range(ATTEMPTS):
             values = ["NULL" if place is None else _clean(source.values[place]) for place in places]
             line, relation = source.line_number or "NULL", source.relation
             if source.where:
                 relation += f" WHERE {source.where}"
-            if items is not None:
-                values[item] = _clean(quoted("$item"))
-                relation = f'(SELECT {line} AS "$line", unnest({items}) AS "$item", * FROM {relation})'
+            if baskets is not None:
+                values[self.roles.index("item")] = _clean(quoted("$item"))
+                relation = f'(SELECT {line} AS "$line", unnest({baskets}) AS "$item", * FROM {relation})'
                 line = quoted("$line")
             self._connection.execute("BEGIN")
             statement = f"INSERT INTO staged SELECT {line}, {', '.join(values)} FROM {relation}"

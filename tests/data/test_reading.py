@@ -191,6 +191,9 @@ def test_each_item_of_a_basket_is_an_interaction(tmp_path: Path) -> None:
     lines.write_text('{"user": 1, "items": ["a", "b"]}\n{"user": 2, "items": ["a", ""]}\n')
     with pytest.raises(DataError, match=r"orders\.jsonl, line 2: expected an item id"):
         load_data(str(lines))
+    lines.write_text("{}\n{}\n")
+    with pytest.raises(DataError, match="which of them is the user and the item cannot be recognized"):
+        load_data(str(lines))
     file = tmp_path / "orders.parquet"
     baskets = "SELECT 1 AS user, [7, 8.0] AS items, ['x', 'y'] AS genres UNION ALL SELECT 2, [9], NULL"
     with duckdb.connect() as connection:
