@@ -128,7 +128,7 @@ def trained() -> str:
 
 def item_only() -> str:
     at: dict[str, list[tuple[float, float]]] = {}
-    for row in rows("item-only"):
+    for row in rows("item-only") + rows("item-only-96"):
         if row["size"].endswith("KiB"):
             at.setdefault(row["backbone"], []).append((row["bytes"]["mean"], row["ndcg@20"]["mean"]))
     up = Axis("NDCG@20", [0.34, 0.36, 0.38, 0.40, 0.42], 0.33, 0.43, show="{:.2f}".format)

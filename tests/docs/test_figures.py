@@ -76,7 +76,15 @@ def test_the_figures_of_numbers_in_a_byte_are_those_of_the_result() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["item-only", "item-only-sparse", "item-only-gowalla", "item-only-gowalla-26", "item-only-yelp2018"]
+    "name",
+    [
+        "item-only",
+        "item-only-96",
+        "item-only-sparse",
+        "item-only-gowalla",
+        "item-only-gowalla-26",
+        "item-only-yelp2018",
+    ],
 )
 def test_the_figures_of_item_only_models_are_those_of_the_result(name: str) -> None:
     assert rows_of(name, QUALITY) == [item_only_cells(row) for row in trained(name)]
