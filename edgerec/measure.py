@@ -74,6 +74,7 @@ def evaluate(
     threads: int | None = None,
     id_map: str | Path | None = None,
     sample: Sample | None = None,
+    rarity: float = 0,
 ) -> dict[str, float]:
     """Return recall, NDCG, coverage and mean popularity at 5, 10 and 20 on a part of the subject's split.
 
@@ -85,9 +86,11 @@ def evaluate(
         id_map: the file of raw ids that the export wrote for a bundle without ids.
         sample: a sample of the users with a test item; recall and NDCG get half the widths of their 95 % confidence
             intervals, such as ndcg@20_margin. Not for the segments of a stream.
+        rarity: of a bundle's answers, as of `Recommender.recommend`.
 
     Raises:
-        RequestError: the bundle has no ids, and `id_map` is missing or of another bundle.
+        RequestError: the bundle has no ids, and `id_map` is missing or of another bundle; a rarity of a run, or one
+            that the bundle refuses.
         DataError: `interactions` are not the training data, or `part` is 'validation' and the subject was trained on
             it, or belongs to a stream, whose segments have no validation part.
         BundleError: the bundle does not record how its data were split (a bundle of own tables).
@@ -96,10 +99,12 @@ def evaluate(
     if about.get("data_fingerprint") is None or "split" not in about:
         raise BundleError("the bundle does not record its training data, so there is no split to measure it on")
     check_data(about, interactions)
+    if isinstance(subject, Run) and rarity:
+        raise RequestError("a rarity is one of a bundle's answers; export the run, and measure the bundle")
     if is_segment(about):
         if sample is not None:
             raise RequestError("a segment of a stream is measured on all of its users; leave the sample out")
-        return _evaluate_segment(subject, interactions, about["split"], part, threads, id_map)
+        return _evaluate_segment(subject, interactions, about["split"], part, threads, id_map, rarity)
     parts = split(interactions, SplitSpec.from_dict(about["split"]))
     if part == "test" and not len(parts.test):
         raise DataError(
@@ -122,7 +127,7 @@ def evaluate(
     masked = parts.train if part == "validation" else parts.train_all
 
     def rank(some: slice) -> NDArray[np.int64]:
-        return bundle_rankings(subject, _history(parts), masked, rows[some], max(KS), id_map=id_map)
+        return bundle_rankings(subject, _history(parts), masked, rows[some], max(KS), id_map=id_map, rarity=rarity)
 
     return metrics_of_users(rank, positives, rows, popularity=popularity_of(seen), ks=KS, margins=sample is not None)
 
@@ -164,6 +169,7 @@ def _evaluate_segment(
     part: Part,
     threads: int | None,
     id_map: str | Path | None,
+    rarity: float,
 ) -> dict[str, float]:
     if part == "validation":
         raise DataError("a segment of a stream has no validation part; measure its test part")
@@ -174,7 +180,7 @@ def _evaluate_segment(
         return segment.measure(_user_vectors(subject, known, items), items, threads=threads)
     user_rows, item_rows = segment.measured()
     seen, test = (among(which, user_rows, item_rows) for which in (known, segment.test))
-    rankings = bundle_rankings(subject, known, known, user_rows, max(KS), only=item_rows, id_map=id_map)
+    rankings = bundle_rankings(subject, known, known, user_rows, max(KS), only=item_rows, id_map=id_map, rarity=rarity)
     places = np.full(known.n_items + 1, -1, np.int64)
     places[item_rows] = np.arange(item_rows.size)
     return metrics_of_rankings(places[rankings], test, popularity=popularity_of([seen]), ks=KS)
@@ -218,6 +224,7 @@ def bundle_rankings(
     *,
     only: NDArray[np.int64] | None = None,
     id_map: str | Path | None = None,
+    rarity: float = 0,
 ) -> NDArray[np.int64]:
     """Return the recommendations of a bundle: (len(rows), k) item rows of `seen`, padded with -1.
 
@@ -227,6 +234,7 @@ def bundle_rankings(
         rows: user rows of `seen`.
         only: item rows of `seen` that are ranked, ascending; None for all.
         id_map: file of the raw ids of a bundle without ids.
+        rarity: as of `Recommender.recommend`.
 
     Raises RequestError if the bundle does not know a user or an item, or has no ids and there is no `id_map`.
     """
@@ -259,7 +267,7 @@ def bundle_rankings(
             inputs = {"user": model.user_rows([user_ids[user] for user in users])}
         else:
             inputs = {"history": padded([to_bundle[history.items_of(user)] for user in users])}
-        items, _ = model.recommend_rows(inputs, exclude, shown)
+        items, _ = model.recommend_rows(inputs, exclude, shown, rarity=rarity)
         answers[start : start + len(users), :shown] = from_bundle[items]
         start += len(users)
     return answers

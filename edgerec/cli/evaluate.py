@@ -9,7 +9,7 @@ import click
 
 from edgerec.api import evaluate
 from edgerec.cli.help import Command, argument, option
-from edgerec.cli.options import FILE, FOLDER, data_options, load, seed_option
+from edgerec.cli.options import FILE, FOLDER, data_options, load, rarity_option, seed_option
 from edgerec.cli.output import json_option, print_json
 from edgerec.cli.quality import better_without_users
 from edgerec.console import print_table, tell
@@ -49,6 +49,7 @@ SHOWN = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
     show_default="all",
     help="Measure a sample of N test users, with 95 % confidence intervals of recall and NDCG.",
 )
+@rarity_option
 @seed_option
 @data_options
 @json_option
@@ -57,6 +58,7 @@ def command(
     data: str,
     id_map: Path | None,
     sample_users: int | None,
+    rarity: float,
     seed: int,
     as_json: bool,
     **options: Any,
@@ -71,6 +73,8 @@ def command(
     user had in training. A bundle is measured by its own answers, so that quantization counts. The table shows
     NDCG@20, recall@20, coverage@20 (the share of items that are recommended to anyone) and popularity@20 (the mean
     number of training interactions of recommended items); --json prints all metrics.
+
+    A --rarity is that of a bundle's answers; compare a few, and choose how much NDCG more coverage may cost.
 
     With --sample-users, recall and NDCG are means over a uniform sample of the test users, with half the width of a
     95 % confidence interval: 1.96 standard errors of the mean over users. coverage@20 is that of the sample, and so
@@ -87,7 +91,7 @@ def command(
         )
     for subject, one, needs_map in zip(subjects, opened, without, strict=True):
         size = one.nbytes if isinstance(one, Run) else one.manifest.nbytes
-        metrics = evaluate(one, interactions, id_map=id_map if needs_map else None, sample=sample)
+        metrics = evaluate(one, interactions, id_map=id_map if needs_map else None, sample=sample, rarity=rarity)
         about = one.metrics if isinstance(one, Run) else one.manifest.about.get("metrics", {})
         if (isinstance(one, Run) or one.n_users) and (sentence := better_without_users(about, what=str(subject))):
             tell(sentence)

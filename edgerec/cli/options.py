@@ -19,6 +19,7 @@ from edgerec.data.columns import OPTIONS
 from edgerec.data.named import find_files
 from edgerec.data.readers import Reading, ReadReport
 from edgerec.errors import DataError, RequestError
+from edgerec.runtime.ranking import MOST_RARITY
 
 
 class PathType(click.Path):
@@ -65,6 +66,13 @@ data_argument = argument(
     default="ml-100k",
     help="Interactions: the name of a data set (see 'edgerec data list'), or files or a folder of your own "
     "(see 'edgerec data show --help').",
+)
+rarity_option = option(
+    "--rarity",
+    type=FiniteRange(-MOST_RARITY, MOST_RARITY),
+    default=0,
+    help="Name rare items more often, above 0, or popular ones, below 0; for a bundle without users of a linear "
+    "encoder, as svd has.",
 )
 seed_option = option("--seed", type=click.IntRange(0), default=0, help="Seed of every random choice.")
 precision_option = option(

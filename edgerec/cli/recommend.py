@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from edgerec.cli.help import DATA, Choice, Command, F, argument, option
-from edgerec.cli.options import FOLDER, check_data_given, data_options, load, raw_id
+from edgerec.cli.options import FOLDER, check_data_given, data_options, load, rarity_option, raw_id
 from edgerec.cli.output import json_option, print_json
 from edgerec.console import print_table
 from edgerec.data import Interactions
@@ -46,6 +46,7 @@ def list_options(command: F) -> F:
 )
 @option("--popular", is_flag=True, help="Recommend the most popular items, to nobody in particular.")
 @option("-k", default=10, help="Number of items to recommend.")
+@rarity_option
 @list_options
 @option(
     "--data",
@@ -62,6 +63,7 @@ def command(
     history: str | None,
     popular: bool,
     k: int,
+    rarity: float,
     exclude: str | None,
     allow: str | None,
     on_unknown: OnUnknown,
@@ -88,6 +90,8 @@ def command(
     """
     if popular and (user, history, data) != (None, None, None):
         raise RequestError("--popular is for nobody in particular; leave out --user, --history and --data")
+    if popular and rarity:
+        raise RequestError("--popular has no scores for --rarity to change; leave it out")
     if user is not None and history is not None:
         raise RequestError("--user and --history both name the user; give one of them")
     if data is not None and user is None:
@@ -112,7 +116,7 @@ def command(
         raise RequestError(f"recommending needs a user; give {way}, or --popular")
     users = model.manifest.users
     subject = None if user is None or users is None else raw_id(user, numbers=users.ids != "str")
-    show_answers(model, model.recommend(subject, k, history=past, **limits), as_json)
+    show_answers(model, model.recommend(subject, k, history=past, rarity=rarity, **limits), as_json)
 
 
 def limits_of(model: Recommender, lists: Mapping[str, Any]) -> dict[str, Any]:

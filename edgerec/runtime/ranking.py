@@ -1,7 +1,7 @@
 """Ranking and scoring by bundle row: checked requests, graph calls, and checked answers of one version of a bundle.
 
-It also implements what graphs cannot: allow-lists, lists for similar items, popular items, and answers to an empty
-history.
+It also implements what graphs cannot: allow-lists, lists for similar items, popular items, answers to an empty
+history, and a rarity.
 
 **Allow-lists.** The items of a short list are scored by the `score` graph and sorted; for a long list, all other items
 are excluded from the `recommend` graph. The limit follows from the costs at a million items: looking up and
@@ -26,6 +26,8 @@ Feed = dict[str, NDArray[Any]]
 """Inputs of a graph, by name."""
 VALUES_AT_ONCE = 1 << 17
 """Values of candidates that are looked up in one call, which needs 6 MB and is faster than one large call."""
+MOST_RARITY = 2
+"""Largest rarity of a request, and the largest below 0."""
 Score = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """A function from (B, C) candidates to their scores."""
 
@@ -70,9 +72,16 @@ class Ranker:
         self.recommend(person, np.empty((1, 0), np.int64), 1)
 
     def recommend(
-        self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
+        self,
+        inputs: dict[str, NDArray[Any]],
+        exclude: ArrayLike,
+        k: int,
+        *,
+        allow: ArrayLike | None = None,
+        rarity: float = 0,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         number, request = self._number(k), self._checked_input(inputs)
+        factors = self._factors(rarity)
         batch = _batch(request)
         excluded = self._items_of(exclude, "exclude", (batch, "E"))
         allowed = None if allow is None else self._items_of(allow, "allow", (batch, "A"))
@@ -81,7 +90,12 @@ class Ranker:
         history = request.get("history")
         if history is not None:
             excluded = np.hstack([excluded, history])  # graphs that take histories exclude them too
-        items, scores = self._best(self._subjects(request), excluded, allowed, number)
+        if factors is None:
+            items, scores = self._best(self._subjects(request), excluded, allowed, number)
+        else:  # the graphs know no factors: all items are ranked, and then again
+            ranked = self._best(self._subjects(request), excluded, allowed, np.array(self.n_items))
+            items, scores = ranked_by(*ranked, factors, int(number))
+            self._finite("recommend", scores, items >= 0, given="vector" in request)
         if history is not None:
             for one in np.flatnonzero((history < 0).all(1)):
                 if self.manifest.empty_history is None:
@@ -92,6 +106,29 @@ class Ranker:
                 gone = gone if allowed is None else complement(allowed[[one]], gone, self.n_items)
                 items[one], scores[one] = self._popular(self.manifest.empty_history, gone[0], int(number))
         return items, scores
+
+    def _factors(self, rarity: float) -> NDArray[np.float64] | None:
+        """Return (n_items,) numbers above 0 and up to 1 by which scores are multiplied; None for a rarity of 0."""
+        numbers = (int, float, np.integer, np.floating)
+        if isinstance(rarity, bool) or not isinstance(rarity, numbers) or not abs(rarity) <= MOST_RARITY:
+            raise RequestError(f"rarity must be a number in -{MOST_RARITY}..{MOST_RARITY}, got {shown(rarity)}")
+        if not rarity:
+            return None
+        weights = self.weights()
+        if weights is None:
+            raise RequestError(
+                "this bundle does not say which items are rare: rarity needs one without users of svd, lae with the "
+                "encoder 'sum', or a fitted linear encoder"
+            )
+        return np.asarray((weights / (weights.max() if rarity > 0 else weights.min())) ** float(rarity))
+
+    def weights(self) -> NDArray[np.float64] | None:
+        """Return (n_items,) weights of items in a history, up to a factor; None if they do not say which are rare."""
+        if "w" not in self.manifest.sections:
+            return None
+        stored = self.bundle.section("w")
+        weights: NDArray[np.float64] = stored.astype(np.float64) ** (4 if stored.dtype == np.uint8 else 1)
+        return weights if weights.shape == (self.n_items,) and 0 < weights.min() < weights.max() < np.inf else None
 
     def _best(
         self, subject: Subject, excluded: NDArray[np.int64], allowed: NDArray[np.int64] | None, k: NDArray[np.int64]
@@ -313,6 +350,28 @@ def best_of(
         best, best_scores = np.take_along_axis(part, order, 1), np.take_along_axis(scores, order, 1)
     missing = ((0, 0), (0, k - best.shape[1]))
     return np.pad(best, missing, constant_values=-1), np.pad(best_scores, missing, constant_values=-np.inf)
+
+
+def ranked_by(
+    items: NDArray[np.int64], scores: NDArray[np.float32], factors: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the k best of ranked items (B, n_items) by their scores times `factors` (n_items,), ties by row.
+
+    Scores below 0 are divided by the factor, so that one below 1 lowers them too.
+    """
+    by_row = np.full((len(items), len(factors) + 1), -np.inf, np.float32)
+    np.put_along_axis(by_row, items, scores, 1)  # padding goes to the last column
+    by_row = by_row[:, :-1]
+    with np.errstate(over="ignore"):  # to inf, which is refused
+        by_row = np.where(by_row > 0, by_row * factors, by_row / factors).astype(np.float32)
+    last = by_row.shape[1] - k
+    least = np.partition(by_row, last, axis=1)[:, last]
+    found, found_scores = np.full((len(items), k), -1, np.int64), np.full((len(items), k), -np.inf, np.float32)
+    for one, own in enumerate(by_row):
+        best = np.flatnonzero((own >= least[one]) & (own > -np.inf))
+        best = best[np.argsort(-own[best], kind="stable")][:k]
+        found[one, : len(best)], found_scores[one, : len(best)] = best, own[best]
+    return found, found_scores
 
 
 def complement(allowed: NDArray[np.int64], excluded: NDArray[np.int64], n_items: int) -> NDArray[np.int64]:

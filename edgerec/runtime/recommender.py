@@ -122,6 +122,11 @@ class Recommender:
         """Number of users; 0 if vectors are computed from histories."""
         return self._current.n_users
 
+    @property
+    def takes_rarity(self) -> bool:
+        """True if `recommend` takes a rarity other than 0."""
+        return self._current.weights() is not None
+
     def apply(self, patch: str | Path | bytes) -> None:
         """Apply a patch to the bundle on disk, and answer from the new version.
 
@@ -204,6 +209,7 @@ class Recommender:
         vector: ArrayLike | None = None,
         exclude: Iterable[RawId] = (),
         allow: Iterable[RawId] | None = None,
+        rarity: float = 0,
         on_unknown: OnUnknown = "error",
     ) -> list[Recommendation]:
         """Return the k best items, best first; fewer if fewer are left.
@@ -217,19 +223,23 @@ class Recommender:
             exclude: raw ids of items to leave out.
             allow: raw ids of the items to choose from; None for all. For a list that is used often, call
                 `recommend_rows` with the rows of `item_rows(allow)`, which saves the look-up.
+            rarity: from -2 to 2; above 0 rare items come first more often, below 0 popular ones. Scores are multiplied
+                by (an item's weight in a history / the largest)^rarity, those below 0 divided. For a bundle without
+                users of a linear encoder, as SVD has. An empty history is answered as without it.
             on_unknown: 'skip' leaves out ids of `history`, `exclude` and `allow` that the bundle does not know, as if
                 they were not given: a history of such ids alone is an empty one, and an allow-list of them allows
                 nothing.
 
         Raises:
-            RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user, history and vector, or
-                an empty history in a bundle without popular items.
+            RequestError: an unknown user or item, k outside 1..n_items, the wrong one of user, history and vector, an
+                empty history in a bundle without popular items, or a rarity outside -2..2 or of a bundle without such
+                weights.
             BundleError: an invalid answer of the bundle: rows outside of it, or scores that are not finite.
         """
         ranker = self._current
         inputs = _subject(ranker, user, history, vector, on_unknown)
         allowed, excluded = _limits(ranker, allow, exclude, on_unknown)
-        items, scores = ranker.recommend(inputs, excluded, k, allow=allowed)
+        items, scores = ranker.recommend(inputs, excluded, k, allow=allowed, rarity=rarity)
         return _recommendations(ranker, items[0], scores[0])
 
     def popular(
@@ -312,7 +322,13 @@ class Recommender:
         return vector
 
     def recommend_rows(
-        self, inputs: dict[str, NDArray[Any]], exclude: ArrayLike, k: int, *, allow: ArrayLike | None = None
+        self,
+        inputs: dict[str, NDArray[Any]],
+        exclude: ArrayLike,
+        k: int,
+        *,
+        allow: ArrayLike | None = None,
+        rarity: float = 0,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Recommend to a batch of users, with bundle rows instead of raw ids.
 
@@ -321,6 +337,7 @@ class Recommender:
                 bundles with an 'encode' graph also {'vector': (B, d) float32}, finite.
             exclude: (B, E) item rows padded with -1.
             allow: (B, A) item rows to choose from, padded with -1; None for all.
+            rarity: as of `recommend`.
 
         Returns:
             items (B, k) int64, scores (B, k) float32; item -1 and score -inf if fewer are left. The answer to a
@@ -331,7 +348,7 @@ class Recommender:
                 the bundle, a vector whose scores are beyond float32, the wrong kind of input, or as `recommend` does.
             BundleError: as `recommend` does.
         """
-        return self._current.recommend(inputs, exclude, k, allow=allow)
+        return self._current.recommend(inputs, exclude, k, allow=allow, rarity=rarity)
 
     def score_rows(self, inputs: dict[str, NDArray[Any]], candidates: ArrayLike) -> NDArray[np.float32]:
         """Return the (B, C) scores of candidate rows (B, C), for inputs as `recommend_rows` takes them.

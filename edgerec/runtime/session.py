@@ -74,12 +74,13 @@ class Session:
         *,
         exclude: Iterable[RawId] = (),
         allow: Iterable[RawId] | None = None,
+        rarity: float = 0,
         on_unknown: OnUnknown = "error",
     ) -> list[Recommendation]:
         """Recommend as `Recommender.recommend`, with the items so far as the history."""
         model = self._model.snapshot()  # a patch may change the known items
         history = model.known(self._items)
-        return model.recommend(history=history, k=k, exclude=exclude, allow=allow, on_unknown=on_unknown)
+        return model.recommend(history=history, k=k, exclude=exclude, allow=allow, rarity=rarity, on_unknown=on_unknown)
 
     def score(self, items: Iterable[RawId]) -> NDArray[np.float32]:
         """Return (len(items),) float32 scores as `Recommender.score`, with the items so far as the history."""

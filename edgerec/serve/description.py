@@ -16,6 +16,8 @@ from functools import cache
 from pkgutil import get_data
 from typing import Any
 
+from edgerec.runtime.ranking import MOST_RARITY
+
 MODEL_NAME = "recommender.tm.json"
 CONTEXT = "https://www.w3.org/2022/wot/td/v1.1"
 TD_TYPE, TM_TYPE = "application/td+json", "application/tm+json"
@@ -59,6 +61,7 @@ class Catalogue:
         item, user: JSON types of ids, 'integer' or 'string'; the user's is None for a bundle without users.
         names: a description of what items are called.
         similar: True if the bundle says which items are similar.
+        rarity: True if it says which are rare.
         examples: ids of some items.
     """
 
@@ -68,6 +71,7 @@ class Catalogue:
     names: str
     items: int
     similar: bool
+    rarity: bool
     examples: Sequence[int | str]
 
 
@@ -91,6 +95,11 @@ def affordances(catalogue: Catalogue, limits: Limits, title: str, rights: frozen
     for name in ("recommend", "score"):  # a Thing has all members of its model, and may have more
         given = model["actions"][name]["input"]
         given["properties"] = {**_subjects(catalogue.user is not None), **given["properties"]}
+    if catalogue.rarity:
+        model["actions"]["recommend"]["input"]["properties"]["rarity"] = {
+            **{"title": "Rarity", "type": "number", "minimum": -MOST_RARITY, "maximum": MOST_RARITY, "default": 0},
+            "description": "Above 0 rare items are named more often, below 0 popular ones.",
+        }
     found: Json = _filled(model, values)
     for schema in _ids(found, "Item"):
         schema["type"] = catalogue.item

@@ -137,7 +137,7 @@ class Thing:
         subject = self._subject(version, given, holder)
         if subject is None:
             return _answered(version, model.popular(k, **lists))
-        return _answered(version, model.recommend(**subject, k=k, **lists))
+        return _answered(version, model.recommend(**subject, k=k, rarity=given.get("rarity", 0), **lists))
 
     def _similar(self, version: Version, given: Json, holder: Holder) -> Json:
         k = self._k(version, given)
@@ -232,6 +232,7 @@ def catalogue_of(model: Recommender) -> Catalogue:
         names=_NAMES.get(manifest.items.ids, "Id of the item.") + ("" if model.metadata.titles else _NO_TITLES),
         items=manifest.items.rows,
         similar="similar" in manifest.graphs,
+        rarity=model.takes_rarity,
         examples=model.item_ids(range(min(3, manifest.items.rows))),
     )
 

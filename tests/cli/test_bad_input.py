@@ -95,6 +95,13 @@ BAD_INPUT: dict[str, tuple[Arguments, str]] = {
         call("export", "BUNDLES/run", "--out", "b", "--id-map", "b/map.csv"),
         "another --id-map",
     ),
+    "a rarity of users": (
+        call("recommend", "BUNDLES/good", "--user", "5", "--rarity", "1"),
+        "not say which items are rare",
+    ),
+    "a rarity of a run": (call("evaluate", "BUNDLES/run", "--data", DATA, "--rarity", "1"), "export the run"),
+    "a rarity of popular items": (call("recommend", "BUNDLES/good", "--popular", "--rarity", "1"), "leave it out"),
+    "too large a rarity": (call("recommend", "BUNDLES/good", "--user", "5", "--rarity", "3"), "-2<=x<=2"),
     "unknown user": (call("recommend", "BUNDLES/good", "--user", "99999"), "99999"),
     "k too large": (call("recommend", "BUNDLES/good", "--user", "5", "-k", "5000"), "1..200"),
     "a cut tables file": (call("recommend", "BUNDLES/cut", "--user", "5"), "tables-"),

@@ -41,6 +41,18 @@ def test_recommendations_have_titles_and_leave_out_what_was_seen(place: Path, co
     assert [a["item"] for a in excluded][:9] == [a["item"] for a in answers][1:]
 
 
+def test_rare_items_are_named_more_often_on_request(place: Path, command_line: CommandLine) -> None:
+    rare, popular = (
+        json_of(command_line("evaluate", "svd.bundle", "--data", DATA, "--rarity", rarity, "--json", cwd=place))
+        for rarity in ("1", "-1")
+    )
+    assert rare[0]["coverage@20"] > popular[0]["coverage@20"]  # type: ignore[index]
+    assert rare[0]["popularity@20"] < popular[0]["popularity@20"]  # type: ignore[index]
+    words = ("recommend", "svd.bundle", "--history", "5,6", "--json")
+    one = json_of(command_line(*words, "--rarity", "1", cwd=place))
+    assert one == json_of(command_line(*words, "--rarity", "1", cwd=place)) != json_of(command_line(*words, cwd=place))
+
+
 def test_a_run_is_exported_with_titles_of_a_table_of_items(
     place: Path, command_line: CommandLine, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_recommends_as_the_runtime_does(served: Served, model: Recommender) -> N
         ({"history": items}, model.recommend(history=items)),
         ({"history": items, "exclude": items[:1], "k": 3}, model.recommend(history=items, exclude=items[:1], k=3)),
         ({"history": items, "allow": some}, model.recommend(history=items, allow=some)),
+        ({"history": items, "rarity": 1.5}, model.recommend(history=items, rarity=1.5)),
         ({"history": [*items, -5], "onUnknown": "skip"}, model.recommend(history=items)),
         ({}, model.popular()),
         ({"k": 2, "history": []}, model.popular(2)),
