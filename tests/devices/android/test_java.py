@@ -7,14 +7,21 @@ import re
 import shutil
 import subprocess
 import zipfile
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edgerec.models.encoder import LeastSquaresEncoder, LinearEncoder
 from edgerec.runtime import Recommender
+from edgerec.tables import DenseTable
 from edgerec_devices.adb.parts import LIBRARY
 from edgerec_export import export, from_arrays
+from edgerec_export.source import Source
+from tests.conftest import random_source
 from tests.devices.android.parts import ABI, need
 from tests.devices.android.unversion import unversioned
 from tests.devices.web import films, hostile_graphs, large_bundle, make_patches, not_finite
@@ -131,6 +138,66 @@ def test_attributes_of_items(java: list[str], tmp_path: Path) -> None:
     (tmp_path / "expected.json").write_text(json.dumps(expected))
     said = ran(java, "Attributes", FOLDER, tmp_path, bundle, tmp_path / "expected.json")
     assert said == "all attributes are right"
+
+
+def ranked_by_rarity(model: Recommender, rarity: float, k: int, **request: Any) -> dict[str, Any]:
+    """A request and its answer, computed from the scores of all items and the weights of the section w."""
+    allow, exclude = request.get("allow"), request.get("exclude", [])
+    who = {name: request[name] for name in ("history", "vector") if name in request}
+    items = model.item_ids(np.arange(model.n_items))
+    scores = model.score(items=items, **who).astype(np.float64)
+    weights = model._current.bundle.section("w").astype(np.float64)
+    if model.metadata.precision != "fp32":
+        weights = (weights / 256) ** 4
+    factors = (weights / (weights.max() if rarity > 0 else weights.min())) ** rarity
+    changed = np.where(scores > 0, scores * factors, scores / factors).astype(np.float32)
+    gone = {*exclude, *request.get("history", [])}
+    left = [row for row, item in enumerate(items) if item not in gone and (allow is None or item in allow)]
+    best = sorted(left, key=lambda row: (-changed[row], row))[:k]
+    answer = {"items": [items[row] for row in best], "scores": changed[best].tolist()}
+    return {**request, "k": k, "rarity": rarity, **answer}
+
+
+def test_rarity(java: list[str], tmp_path: Path) -> None:
+    """With weights in floats and in bytes, histories in all graphs and in a graph of their own, ties, and score 0."""
+    n, rng = 300, np.random.default_rng(0)
+    rows, weights = rng.standard_normal((n, 8), np.float32), rng.uniform(0.1, 3, n).astype(np.float32)
+    rows[40:44], weights[40:44], rows[50:53] = rows[40], weights[40], 0
+    source = Source(DenseTable(rows), np.arange(n), encoder=LinearEncoder(weights), item_counts=np.arange(n))
+    expected: dict[str, Any] = {"answered": {}, "refused": []}
+    for precision, takes_vectors in product(("fp32", "int8"), (False, True)):
+        place = tmp_path / f"{precision}-{takes_vectors}"
+        asked = replace(source, takes_vectors=takes_vectors)
+        model = Recommender.load(export(asked, place, precision=precision, verify=False).folder)
+        requests: list[dict[str, Any]] = []
+        for rarity in (0.3, 1, 2, -1, -1.5):
+            limits: list[dict[str, Any]] = [
+                {},
+                {"exclude": list(range(0, n, 3))},
+                {"allow": list(range(10, 40))},  # few, which are scored alone
+                {"allow": list(range(0, n, 2)), "exclude": [4, 8, 40]},
+                {"allow": [5], "exclude": [5]},
+            ]
+            requests += [
+                ranked_by_rarity(model, rarity, k, history=[7, 19, 3], **one) for one in limits for k in (5, n)
+            ]
+            if takes_vectors:
+                vector = rng.standard_normal(8, np.float32).tolist()
+                requests.append(ranked_by_rarity(model, rarity, 20, vector=vector, exclude=[1]))
+        expected["answered"][str(place)] = requests
+    others = {
+        "users": random_source(n, 5),
+        "solve": replace(source, encoder=LeastSquaresEncoder(1.0, 1.0)),
+        "equal": replace(source, encoder=LinearEncoder(np.full(n, 2, np.float32))),
+        "zero": replace(source, encoder=LinearEncoder(np.where(np.arange(n) == 9, np.float32(0), weights))),
+        "negative": replace(source, encoder=LinearEncoder(np.where(np.arange(n) == 9, -weights, weights))),
+    }
+    for name, other in others.items():
+        precision = "fp32" if name == "zero" else "int8"
+        expected["refused"].append(str(export(other, tmp_path / name, precision=precision, verify=False).folder))
+    (tmp_path / "expected.json").write_text(json.dumps(expected))
+    count = sum(map(len, expected["answered"].values()))
+    assert ran(java, "Rarities", tmp_path / "expected.json") == f"{count} answers are right"
 
 
 def test_an_app_without_onnxruntimes_library_is_told_so(java: list[str], tmp_path: Path) -> None:

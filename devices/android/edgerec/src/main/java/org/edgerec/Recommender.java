@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.locks.ReadWriteLock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
+import java.util.function.IntToDoubleFunction;
 import java.util.function.Supplier;
 
 /**
@@ -28,6 +29,8 @@ public final class Recommender implements AutoCloseable {
     private static final long[] PADDING = {-1};
     /** Graphs square values, which neither overflow nor vanish between 2^-32 and 2^32. */
     private static final float LARGEST = 1L << 32;
+    /** Largest rarity of a request, and the largest below 0. */
+    private static final int MOST_RARITY = 2;
 
     private final Bundle bundle;
     private final Manifest manifest;
@@ -39,6 +42,8 @@ public final class Recommender implements AutoCloseable {
     private final Metadata metadata;
     private final ReadWriteLock open = new ReentrantReadWriteLock();
     private boolean closed;
+    /** Read on the first request with a rarity; null before, and if the bundle has none that differ. */
+    private volatile Weights weights;
 
     private Recommender(Bundle bundle) {
         this.bundle = bundle;
@@ -95,10 +100,11 @@ public final class Recommender implements AutoCloseable {
 
     /**
      * Return the k best items, best first; fewer if fewer are left. For an empty history every score is 0 and the most
-     * popular items come first.
+     * popular items come first. With a rarity, scores are those that it changed, and equal ones come by row.
      *
      * @throws RequestException an unknown user or item, k outside 1..items, the wrong one of user, history and vector,
-     *     or an empty history if the bundle does not list popular items.
+     *     an empty history if the bundle does not list popular items, or a rarity that is NaN, outside -2..2, or not 0
+     *     if the bundle does not say which items are rare.
      * @throws BundleException an invalid answer of the bundle: unknown rows, or numbers that are not finite.
      */
     public List<Recommendation> recommend(Request request) {
@@ -107,6 +113,7 @@ public final class Recommender implements AutoCloseable {
             BitSet gone = gone(request);
             BitSet allowed = allowed(request);
             long[] past = past(request);
+            IntToDoubleFunction factors = factors(request.rarity);
             Bundle.Feed feed = feed(request, past);
             if (past != null) {
                 gone.or(set(past));
@@ -115,14 +122,15 @@ public final class Recommender implements AutoCloseable {
                 return popular(gone, allowed, request.k);
             }
             if (allowed == null) {
-                return ranked(feed, gone, request.k);
+                return ranked(feed, gone, factors, request.k);
             }
             // Scoring a short list is cheaper than excluding the rest of the catalogue (edgerec/runtime/ranking.py).
             if ((long) allowed.cardinality() * manifest.d <= manifest.items.rows) {
                 allowed.andNot(gone);
-                return best(rows(allowed), feed, request.k);
+                long[] rows = rows(allowed);
+                return best(changed(new Scored(rows, scored(feed, rows)), factors), request.k);
             }
-            return ranked(feed, complement(allowed, gone), request.k);
+            return ranked(feed, complement(allowed, gone), factors, request.k);
         });
     }
 
@@ -180,7 +188,7 @@ public final class Recommender implements AutoCloseable {
             Bundle.Feed feed = new Bundle.Feed().put("item", new long[] {row}, 1);
             // The graph takes no lists: it ranks as many more items as lists leave out.
             int more = Math.min(request.k + out.cardinality() - 1, manifest.items.rows);
-            return ranked("similar", feed, more, manifest.items.rows - 1, out, request.k);
+            return first(ranked("similar", feed, more, manifest.items.rows - 1), out, request.k);
         });
     }
 
@@ -379,45 +387,99 @@ public final class Recommender implements AutoCloseable {
         return rows.length == 0 ? PADDING : rows;
     }
 
+    /** Return what scores are multiplied by, by row; null for a rarity of 0. */
+    private IntToDoubleFunction factors(double rarity) {
+        if (!(Math.abs(rarity) <= MOST_RARITY)) { // NaN too
+            throw new RequestException(
+                    "rarity must be a number in -" + MOST_RARITY + ".." + MOST_RARITY + ", got " + rarity);
+        }
+        if (rarity == 0) {
+            return null;
+        }
+        if (weights == null) {
+            weights = Weights.of(bundle);
+        }
+        if (weights == null) {
+            throw new RequestException("this bundle does not say which items are rare: rarity needs one without users "
+                    + "of svd, lae with the encoder 'sum', or a fitted linear encoder");
+        }
+        return weights.factors(rarity);
+    }
+
+    /** Rows of items with their scores. */
+    private static final class Scored {
+        final long[] rows;
+        final float[] scores;
+
+        Scored(long[] rows, float[] scores) {
+            this.rows = rows;
+            this.scores = scores;
+        }
+    }
+
+    /** Multiply scores above 0 by their factors, and divide others by them; unchanged if there are none. */
+    private static Scored changed(Scored found, IntToDoubleFunction factors) {
+        if (factors == null) {
+            return found;
+        }
+        float[] scores = new float[found.scores.length];
+        for (int n = 0; n < scores.length; n++) {
+            float score = found.scores[n];
+            double factor = factors.applyAsDouble((int) found.rows[n]);
+            scores[n] = (float) (score > 0 ? score * factor : score / factor) + 0f; // -0 becomes 0, which it equals
+        }
+        return new Scored(found.rows, scores);
+    }
+
     /** Return the best k items without the excluded ones. */
-    private List<Recommendation> ranked(Bundle.Feed feed, BitSet excluded, int k) {
+    private List<Recommendation> ranked(Bundle.Feed feed, BitSet excluded, IntToDoubleFunction factors, int k) {
         int left = manifest.items.rows - excluded.cardinality();
-        return ranked("recommend", feed.row("exclude", padded(rows(excluded))), k, left, new BitSet(), k);
+        // The graph knows no factors: with some, it ranks all items.
+        int most = factors == null ? k : manifest.items.rows;
+        Scored found = ranked("recommend", feed.row("exclude", padded(rows(excluded))), most, left);
+        return factors == null ? first(found, new BitSet(), k) : best(changed(found, factors), k);
     }
 
     /**
-     * Run a graph that returns the best k items, and return the first ones that may be in the answer.
+     * Run a graph that returns the best k items, best first, and check its answer.
      *
      * @param left maximum number of items that the graph can return.
-     * @param out rows that may not be in the answer.
-     * @param most number of items of the answer.
      */
-    private List<Recommendation> ranked(String graph, Bundle.Feed feed, int k, int left, BitSet out, int most) {
+    private Scored ranked(String graph, Bundle.Feed feed, int k, int left) {
         Map<String, Object> answer = bundle.run(graph, feed.put("k", new long[] {k}));
         Object found = answer.get("items");
         float[] scores = floats(answer, "scores");
         if (!(found instanceof long[]) || ((long[]) found).length != scores.length) {
             throw broken();
         }
-        List<Recommendation> best = new ArrayList<>();
+        long[] rows = (long[]) found;
         int count = 0;
         for (int n = 0; n < scores.length; n++) {
-            long row = ((long[]) found)[n];
-            if (row >= manifest.items.rows || row < -1) {
+            if (rows[n] >= manifest.items.rows || rows[n] < -1) {
                 throw broken();
             }
-            if (row >= 0) {
+            if (rows[n] >= 0) {
                 demandFinite(scores[n]);
-                count++;
-                if (best.size() < most && !out.get((int) row)) {
-                    best.add(new Recommendation(items.id((int) row), scores[n]));
-                }
+                rows[count] = rows[n];
+                scores[count++] = scores[n];
             }
         }
         if (count != Math.min(k, left)) { // otherwise an item with score -inf would count as excluded
             throw broken();
         }
-        return best;
+        return new Scored(Arrays.copyOf(rows, count), Arrays.copyOf(scores, count));
+    }
+
+    /** Return the first k items, without those of the rows `out`. */
+    private List<Recommendation> first(Scored found, BitSet out, int k) {
+        List<Recommendation> first = new ArrayList<>();
+        for (int n = 0; n < found.rows.length && first.size() < k; n++) {
+            int row = (int) found.rows[n];
+            if (!out.get(row)) {
+                first.add(new Recommendation(items.id(row), found.scores[n]));
+            }
+        }
+        return first;
     }
 
     /** Return an output of `count` finite numbers. */
@@ -456,17 +518,26 @@ public final class Recommender implements AutoCloseable {
         return finite(bundle.run("score", feed.row("candidates", candidates)), "scores", candidates.length);
     }
 
-    /** Score rows and return the k best; among equal scores the lower row comes first. */
-    private List<Recommendation> best(long[] rows, Bundle.Feed feed, int k) {
-        float[] scores = scored(feed, rows);
-        Integer[] order = new Integer[rows.length];
-        Arrays.setAll(order, n -> n);
-        Arrays.sort(order, (a, b) -> Float.compare(scores[b], scores[a])); // stable, and rows ascend
+    /** Return the k best items; among equal scores the lower row comes first. */
+    private List<Recommendation> best(Scored found, int k) {
+        // Sorted without an object for each item: the upper half of a number is the score, the lower half the row.
+        long[] order = new long[found.rows.length];
+        for (int n = 0; n < order.length; n++) {
+            order[n] = (long) ~ascending(Float.floatToIntBits(found.scores[n])) << 32 | found.rows[n];
+        }
+        Arrays.sort(order);
         List<Recommendation> best = new ArrayList<>();
-        for (Integer n : Arrays.asList(order).subList(0, Math.min(k, order.length))) {
-            best.add(new Recommendation(items.id((int) rows[n]), scores[n]));
+        for (int n = 0; n < Math.min(k, order.length); n++) {
+            float score = Float.intBitsToFloat(ascending(~(int) (order[n] >> 32)));
+            demandFinite(score);
+            best.add(new Recommendation(items.id((int) order[n]), score));
         }
         return best;
+    }
+
+    /** Return the bits of a float as a number that ascends with it, and back. */
+    private static int ascending(int bits) {
+        return bits < 0 ? bits ^ Integer.MAX_VALUE : bits;
     }
 
     /** Return the most popular items, then others by row, all with score 0, which is the score without a history. */

@@ -20,6 +20,7 @@ public final class Request {
     int k = 10;
     Collection<?> exclude = Collections.emptyList();
     Collection<?> allow;
+    double rarity;
     OnUnknown onUnknown = OnUnknown.ERROR;
 
     private Request(Object user, Collection<?> history, float[] vector, Object item) {
@@ -72,6 +73,21 @@ public final class Request {
     /** Set the only items that may be recommended; null for all. */
     public Request allow(Collection<?> items) {
         allow = items;
+        return this;
+    }
+
+    /**
+     * Set how much rare items come first: a number from -2 to 2, 0 by default. Above 0 rare items come more often, below
+     * 0 popular ones; an empty history is answered as with 0. Only recommend uses it.
+     *
+     * <p>A score above 0 is multiplied by (w / m)^rarity, others are divided by it. w is the weight of the item in a
+     * history, which is larger for rare items; m is the largest weight of all items, or the smallest if the rarity is
+     * below 0. The bundle must be one without users, of a linear encoder whose weights are above 0 and not all equal;
+     * recommend throws a RequestException for others, and for numbers outside of -2..2. It ranks all items, which takes
+     * longer in a large catalogue, unless the list of {@link #allow} is short.
+     */
+    public Request rarity(double rarity) {
+        this.rarity = rarity;
         return this;
     }
 
