@@ -59,6 +59,7 @@ typedef enum er_status {
     ER_NO_ENCODE,     /* the bundle has no vectors of histories */
     ER_ID,            /* ids of this bundle are of another kind */
     ER_ATTRIBUTE,     /* the number of an attribute that the bundle has not */
+    ER_RARITY,        /* rarity is not in -2..2, or the bundle does not say which items are rare */
 
     ER_BUNDLE = 64,   /* no bundle */
     ER_VERSION,       /* a newer major version than 2 */
@@ -151,10 +152,16 @@ typedef struct er_request {
     size_t n_exclude;
     const int32_t *allow;   /* the only rows that may come back; NULL: all, an empty list is not NULL */
     size_t n_allow;
+    float rarity;           /* of er_recommend, -2..2: above 0 rare items come more often, below 0 popular ones; 0: as is */
 } er_request;
 
 /* Best items, best first, and their scores, of room for k each; *found of them, fewer than k if fewer are left. Equal
-   scores come in the order of rows. */
+   scores come in the order of rows.
+
+   With a rarity, a score above 0 is multiplied by (w / m)^rarity, and another one divided by it: w is the weight that the
+   item has in a history, which is larger for rare items, and m the largest weight of all items, or the smallest for a
+   rarity below 0. It takes a bundle of which all weights are above 0 and not all are equal; popular items, which answer
+   an empty history, stay as they are. */
 er_status er_recommend(const er_model *model, const er_request *request, uint32_t k, int32_t *items, float *scores,
                        uint32_t *found, void *work, size_t work_size);
 

@@ -245,6 +245,8 @@ static void ask(const er_model *model) {
                               .n_allow = ROWS};
         if (!facts.users) request.history = rows, request.n_history = time == 3 ? 0 : 3 * (size_t)time;
         er_recommend(model, &request, k, items, scores, &found, work, size);
+        request.rarity = (float)time - 1.5f;
+        er_recommend(model, &request, k, items, scores, &found, work, size);
         er_score(model, &request, rows, ROWS, scores, work, size);
         er_similar(model, rows[time], &request, k, items, scores, &found, work, size);
         er_popular(model, &request, k, items, scores, &found, work, size);

@@ -103,6 +103,9 @@ typedef struct {
     int32_t *items;
     float *scores;
     uint32_t k, n;
+    const er_model *model;
+    float rarity;   /* 0: scores stay as they are */
+    float *factors; /* of weights in bytes; 0 where it is not computed yet */
 } best;
 
 static bool worse(const best *heap, uint32_t one, float score, int32_t item) {
@@ -122,7 +125,16 @@ static void sink(best *heap, uint32_t at, float score, int32_t item) {
     heap->scores[at] = score, heap->items[at] = item;
 }
 
+/* A score as the rarity changes it, which never makes it larger. */
+static float by_rarity(const best *heap, float score, int32_t item) {
+    float own = 0, *factor = &own;
+    if (heap->model->weights_in_bytes) factor = &heap->factors[((const uint8_t *)heap->model->weights)[item]];
+    if (*factor == 0) *factor = er_rarity(heap->model, (uint32_t)item, heap->rarity);
+    return score > 0 ? score * *factor : score / *factor;
+}
+
 static void push(best *heap, float score, int32_t item) {
+    if (heap->rarity != 0 && (heap->n < heap->k || score >= heap->scores[0])) score = by_rarity(heap, score, item);
     if (score != score) return; /* found by their number afterwards */
     if (heap->n == heap->k) {
         if (worse(heap, 0, score, item)) sink(heap, 0, score, item);
@@ -223,13 +235,16 @@ er_status er_recommend(const er_model *model, const er_request *request, uint32_
                        uint32_t *found, void *memory, size_t size) {
     er_work work;
     bool is_empty;
+    float factors[256] = {0};
     ER_TRY(begin(model, k, memory, size, &work));
+    float rarity = request->rarity;
+    if (rarity != 0 && !(rarity * rarity <= 4 && model->least_weight < model->most_weight)) return ER_RARITY;
     ER_TRY(subject(model, request, &work, &is_empty));
     ER_TRY(limit(model, request, &work));
     if (is_empty) return model->popular ? rank_popular(model, &work, k, items, scores, found) : ER_EMPTY;
     if (request->history)
         mark(work.out, request->history, request->n_history); /* an allow-list may have cleared them */
-    best heap = {.items = items, .scores = scores, .k = k};
+    best heap = {.items = items, .scores = scores, .k = k, .model = model, .rarity = rarity, .factors = factors};
     uint32_t wanted = left(model, &work);
     if (wanted > k) wanted = k;
     if (request->allow && model->lookup.layout != ER_CSC &&

@@ -7,7 +7,7 @@ static float inner(const float *one, const float *other, uint32_t d) {
     return sum;
 }
 
-/* base^power of a whole number above 0, to about 1e-13: no library is needed for it. */
+/* base^power of a number that is 1 or more, to about 1e-13: no library is needed for it. */
 static double power_of(double base, double power) {
     int exponent = 0;
     while (base > 1.5) base /= 2, exponent++;
@@ -23,19 +23,36 @@ static double power_of(double base, double power) {
     return negative ? 1 / found : found;
 }
 
+/* What an item counts in a history. */
+static float weight_of(const er_model *model, uint32_t row) {
+    if (!model->weights_in_bytes) return ((const float *)model->weights)[row];
+    float root = ((const uint8_t *)model->weights)[row], square = root * root;
+    return square * square * (model->weight_top / 4294967296.0f);
+}
+
+void er_find_weights(er_model *model) {
+    float least = 3.40282347e38f, most = 0;
+    for (uint32_t row = 0; row < model->facts.items; row++) {
+        float weight = weight_of(model, row);
+        if (!(weight > 0 && weight <= 3.40282347e38f)) return;
+        if (weight < least) least = weight;
+        if (weight > most) most = weight;
+    }
+    model->least_weight = least, model->most_weight = most;
+}
+
+float er_rarity(const er_model *model, uint32_t row, float rarity) {
+    float least = model->least_weight, most = weight_of(model, row);
+    if (rarity > 0) least = most, most = model->most_weight, rarity = -rarity;
+    return (float)power_of((double)most / least, rarity);
+}
+
 static void linear(const er_model *model, const uint8_t *history, uint32_t n, float *row, float *sums, float *vector) {
     uint32_t d = model->facts.d;
     memset(sums, 0, d * sizeof *sums);
     for (uint32_t one = 0; er_next(history, model->facts.items, &one); one++) {
-        float weight;
-        if (model->weights_in_bytes) {
-            float root = ((const uint8_t *)model->weights)[one], square = root * root;
-            weight = square * square * (model->weight_top / 4294967296.0f);
-        } else {
-            weight = ((const float *)model->weights)[one];
-        }
         er_scaled_row(&model->lookup, one, row);
-        er_add(sums, row, weight, d);
+        er_add(sums, row, weight_of(model, one), d);
     }
     if (model->power != 0 && n > 1) {
         float share = (float)power_of((double)n, model->power);

@@ -228,6 +228,7 @@ struct er_model {
     const float *bias, *root;
     bool weights_in_bytes, matrix_in_bytes;
     float power, weight_top, matrix_scale, alpha;
+    float least_weight, most_weight; /* both 0 where one is not above 0 */
     uint32_t steps;
     bool has_scorer;
     bool wide; /* this CPU has what wide.h uses */
@@ -299,6 +300,10 @@ typedef struct er_work {
 er_status er_encoded(const er_model *model, er_work *work, uint32_t n, float *vector);
 bool er_next(const uint8_t *bits, uint32_t n, uint32_t *row);
 size_t er_spare(const er_model *model);
+/* Find least_weight and most_weight. */
+void er_find_weights(er_model *model);
+/* (w / m)^rarity of a row's weight, 1 at most; it takes a model with most_weight above least_weight. */
+float er_rarity(const er_model *model, uint32_t row, float rarity);
 
 /* scan.c */
 uint32_t er_tile(const er_model *model);

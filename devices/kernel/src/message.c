@@ -20,6 +20,7 @@ const char *er_message(er_status status) {
     case ER_NO_ENCODE: return "this bundle has no vectors of histories";
     case ER_ID: return "the ids of this bundle are of another kind";
     case ER_ATTRIBUTE: return "the bundle has no attribute of this number";
+    case ER_RARITY: return "rarity must be a number in -2..2, and the bundle one that says which items are rare";
     case ER_BUNDLE: return "this is no bundle of EdgeRec";
     case ER_VERSION: return "the bundle has a newer version than this reader; upgrade";
     case ER_FEATURE: return "the bundle requires a feature that this reader does not know; upgrade";

@@ -53,6 +53,7 @@ static er_status open_encoder(const bundle *from, er_json encoder, er_model *mod
     model->weights = found.data, model->weights_in_bytes = found.type == ER_U8;
     if (model->weights_in_bytes && !er_json_number(er_json_get(encoder, "weight_top"), &model->weight_top))
         return ER_MANIFEST;
+    er_find_weights(model);
     if (er_json_true(er_json_get(encoder, "matrix"))) {
         ER_TRY(er_find(tables, "m", "", ER_U8 | ER_F32, 2, square, &found));
         model->matrix = found.data, model->matrix_in_bytes = found.type == ER_U8;

@@ -13,7 +13,7 @@ export type { ManifestOptions, OpenOptions } from "./bundle.ts";
 export { idHash } from "./coded.ts";
 export type { Id } from "./ids.ts";
 export type { Metadata } from "./manifest.ts";
-export type { Limits, Recommendation, Recommender, Subject, Unknown } from "./recommender.ts";
+export type { Limits, Recommendation, Recommender, RecommendOptions, Subject, Unknown } from "./recommender.ts";
 export type { PublicKey } from "./signature.ts";
 
 async function read<T>(act: (module: Pick<typeof reading, "metadata" | "apply">) => Promise<T>): Promise<T> {

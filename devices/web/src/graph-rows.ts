@@ -53,7 +53,10 @@ export function graphRows(bundle: OnnxBundle): RowModel {
     },
     title: (row) => titles?.(row) ?? "",
     attribute: (row, n) => attributes[n]!(row),
-    async recommend(subject, { k, gone, allowed }) {
+    async recommend(subject, { k, gone, allowed }, rarity = 0) {
+      if (rarity !== 0) {
+        return (await lists()).byRarity(bundle, model, subject, { k, gone, allowed }, rarity, RequestError);
+      }
       const feed = await feedOf(subject);
       const limits = { k, gone: new Set([...gone, ...(subject.history ?? [])]), allowed };
       if (subject.history?.length === 0) {

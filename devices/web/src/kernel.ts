@@ -8,6 +8,7 @@ import { idHash } from "./coded.ts";
 import { BundleError, firstLine, MissingError, RequestError, SignatureError } from "./errors.ts";
 import { decoded, plain, type Id } from "./ids.ts";
 import { MANIFEST, metadataOf, MOST_BYTES, type Fields, type FileEntry, type RowsEntry, type Section } from "./manifest.ts";
+import { demandRarity } from "./ranking.ts";
 import type { Ranking, RowLimits, RowModel, RowSubject } from "./recommender.ts";
 import { sha256 } from "./sha256.ts";
 import { utf8, type Source } from "./source.ts";
@@ -64,6 +65,7 @@ const MESSAGES: Record<number, string> = {
   36: "the vector has scores beyond float32; give a smaller one", // ER_SCORES
   37: "the history is empty, and this bundle names no popular items; export it again with --item-counts", // ER_EMPTY
   38: "this bundle names no popular items; export it again with --item-counts", // ER_NO_POPULAR
+  43: "this bundle does not say which items are rare: rarity needs one without users of svd, lae with the encoder 'sum', or a fitted linear encoder", // ER_RARITY
   65: "the bundle has a newer version than this reader; update edgerec", // ER_VERSION
   66: "the bundle requires what this reader does not know; update edgerec", // ER_FEATURE
   73: "integers of version 1.0 need onnxruntime; export the bundle again, as version 2.0", // ER_SCALES
@@ -197,7 +199,7 @@ export async function openKernel(
   let isClosed = false;
 
   /** Write an er_request, before the place of k answers. Its lists have each row once, and in one of them. */
-  function request({ user = -1, history, vector }: RowSubject, { k = 0, gone, allowed }: Partial<RowLimits> = {}): number {
+  function request({ user = -1, history, vector }: RowSubject, { k = 0, gone, allowed }: Partial<RowLimits> = {}, rarity = 0): number {
     if (isClosed) {
       throw new RequestError("this bundle was closed; load it again");
     }
@@ -219,6 +221,7 @@ export async function openKernel(
     const nothing = [0, 0];
     const [excluded, only] = allowed ? [nothing, listed] : [listed, nothing];
     setInts(words, [history ? lists : 0, past.size, vector ? vectorAt : 0, user, ...excluded, ...only]);
+    floats(words + 32, 1)[0] = rarity;
     return words;
   }
 
@@ -280,7 +283,10 @@ export async function openKernel(
     },
     title: (row) => text(er_title(opened, row, number, length)),
     attribute: (row, n) => text(er_attribute(opened, row, n, number, length)),
-    recommend: async (subject, limits) => ranking(er_recommend(opened, request(subject, limits), limits.k, ...answer())),
+    async recommend(subject, limits, rarity = 0) {
+      demandRarity(rarity, RequestError);
+      return ranking(er_recommend(opened, request(subject, limits, rarity), limits.k, ...answer()));
+    },
     popular: async (limits) => ranking(er_popular(opened, request({}, limits), limits.k, ...answer())),
     async similar(row, limits) {
       demandGraph("similar");

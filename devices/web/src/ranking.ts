@@ -1,17 +1,70 @@
 /**
- * Rankings without a graph: the best items of an allow-list, and popular items; and vectors of the app. Loaded on first
- * use, and therefore without imports of the rest of the library.
+ * Rankings without a graph: the best items of an allow-list, rare items first, and popular items; and vectors of the app.
+ * Loaded on first use, and therefore without imports of the rest of the library.
  */
 
 import type { Files } from "./bundle.ts";
 import type { EdgeRecError } from "./errors.ts";
 import type { Feed } from "./onnxruntime.ts";
-import type { Ranking } from "./recommender.ts";
+import type { Ranking, RowLimits, RowModel, RowSubject } from "./recommender.ts";
 
 /** Return the k best rows by score; among equal scores the lower row comes first. */
 export function bestOf(rows: number[], scores: ArrayLike<number>, k: number): Ranking {
   const ranking = rows.map((row, at): Ranking[0] => [row, scores[at]!]);
   return ranking.sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, k);
+}
+
+/** Refuse what is no rarity. */
+export function demandRarity(rarity: unknown, RequestError: typeof EdgeRecError): void {
+  if (!(typeof rarity === "number" && Math.abs(rarity) <= 2)) {
+    throw new RequestError(`rarity must be a number in -2..2, got ${rarity}`);
+  }
+}
+
+/** Return the weights of items in a history, which are larger for rare items, up to a factor; none if there are none. */
+function weightsOf(bundle: Files): ArrayLike<number> {
+  const [, dtype, , bytes] = bundle.manifest.sections.get("w") ?? [0, "", [], 0];
+  if (bytes === 0) {
+    return [];
+  }
+  const content = new Uint8Array(bundle.blob("w", 0, bytes)); // a copy, at an even address
+  return dtype === "uint8" ? Float64Array.from(content, (code) => code ** 4) : new Float32Array(content.buffer);
+}
+
+/** Rank all that may be in the answer, and return the best with the scores that the rarity gives them. */
+export async function byRarity(
+  bundle: Files,
+  model: RowModel,
+  subject: RowSubject,
+  limits: RowLimits,
+  rarity: number,
+  RequestError: typeof EdgeRecError,
+): Promise<Ranking> {
+  demandRarity(rarity, RequestError);
+  const weights = weightsOf(bundle);
+  let [least, most] = [Infinity, 0];
+  for (let row = 0; row < weights.length; row++) {
+    least = Math.min(least, weights[row]!); // NaN remains
+    most = Math.max(most, weights[row]!);
+  }
+  if (!(least > 0 && most > least && most < Infinity)) {
+    throw new RequestError(
+      "this bundle does not say which items are rare: rarity needs one without users of svd, lae with the encoder 'sum', or a fitted linear encoder",
+    );
+  }
+  if (subject.history?.length === 0) {
+    return model.recommend(subject, limits); // popular items
+  }
+  const all = await model.recommend(subject, { ...limits, k: bundle.manifest.items.rows });
+  const scores = all.map(([row, score]) => {
+    const factor = (weights[row]! / (rarity > 0 ? most : least)) ** rarity;
+    return Math.fround(score > 0 ? score * factor : score / factor);
+  });
+  return bestOf(
+    all.map(([row]) => row),
+    scores,
+    limits.k,
+  );
 }
 
 /** Graphs square values, which neither overflow nor vanish between 2^-32 and 2^32 (edgerec/runtime/inputs.py). */

@@ -39,6 +39,17 @@ export interface Limits extends Unknown {
   allow?: Iterable<Id>;
 }
 
+export interface RecommendOptions extends Limits {
+  /**
+   * How much rare items come first, -2 to 2; 0 by default. Above 0 rare items come more often, below 0 popular ones: a score
+   * above 0 is multiplied by `(w / m) ** rarity`, and another one divided by it. `w` is the weight of the item in a history,
+   * which is larger for rare items, and `m` the largest weight of all items, or the smallest for a rarity below 0. Only for
+   * a bundle that has these weights: without users, of svd, of lae with the encoder 'sum', or with a fitted linear encoder.
+   * Popular items, which answer an empty history, stay as they are.
+   */
+  rarity?: number;
+}
+
 export interface Recommender {
   readonly metadata: Metadata;
   /**
@@ -46,10 +57,10 @@ export interface Recommender {
    * popular items come first.
    *
    * @throws RequestError an unknown user or item, k outside 1..items, the wrong one of user, history and vector, or an
-   *   empty history if the bundle does not list popular items. BundleError an invalid answer of the bundle: unknown rows, or
+   *   empty history if the bundle does not list popular items, or a rarity that the bundle does not take. BundleError an invalid answer of the bundle: unknown rows, or
    *   numbers that are not finite.
    */
-  recommend(request: Subject & Limits): Promise<Recommendation[]>;
+  recommend(request: Subject & RecommendOptions): Promise<Recommendation[]>;
   /**
    * Return the k items with the most interactions in training, best first, all with score 0. A bundle lists 256; others
    * follow by row. @throws RequestError if the bundle does not list any.
@@ -111,7 +122,8 @@ export interface RowModel {
   title(row: number): string;
   /** Return the text of an item's attribute number n; empty if there is none. */
   attribute(row: number, n: number): string;
-  recommend(subject: RowSubject, limits: RowLimits): Promise<Ranking>;
+  /** @param rarity as an app gives it: it is checked here. */
+  recommend(subject: RowSubject, limits: RowLimits, rarity?: number): Promise<Ranking>;
   popular(limits: RowLimits): Promise<Ranking>;
   similar(row: number, limits: RowLimits): Promise<Ranking>;
   score(subject: RowSubject, candidates: number[]): Promise<Float32Array>;
@@ -178,7 +190,7 @@ export function recommenderOf(rows: RowModel): Recommender {
     metadata,
     async recommend(request) {
       const limits = limited(request);
-      return answer(await rows.recommend(subjectOf(request), limits));
+      return answer(await rows.recommend(subjectOf(request), limits, request.rarity));
     },
     popular: async (limits = {}) => answer(await rows.popular(limited(limits))),
     async score({ items, ...subject }) {

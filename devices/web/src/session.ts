@@ -1,7 +1,7 @@
 /** A growing history that never leaves the device. Loaded when the first one is opened. */
 
 import type { Id } from "./ids.ts";
-import type { Limits, Recommendation, Recommender } from "./recommender.ts";
+import type { Recommendation, Recommender, RecommendOptions } from "./recommender.ts";
 
 /** Persistent storage for a history: the app's own, or `fileStore` in Node. */
 export interface HistoryStore {
@@ -26,7 +26,7 @@ export interface Session {
   /** Forget one item, or all of them, in the store too. */
   forget(item?: Id): Promise<void>;
   /** Recommend for the history. */
-  recommend(limits?: Limits): Promise<Recommendation[]>;
+  recommend(limits?: RecommendOptions): Promise<Recommendation[]>;
   /** Return the scores of items for the history. */
   score(items: Iterable<Id>): Promise<Float32Array>;
 }

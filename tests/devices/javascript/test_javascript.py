@@ -22,7 +22,7 @@ LIBRARY = web_files.DIST / "edgerec-node.mjs"
 SOURCES = Path(web_files.__file__).parents[2] / "web" / "src"
 MOST_BYTES = 22_700
 """Of our own code, minified, that a page loads at first."""
-MOST_BYTES_IN_ALL = 37_200
+MOST_BYTES_IN_ALL = 38_100
 """With what it loads on first use."""
 Files = dict[str, Path | bytes]
 

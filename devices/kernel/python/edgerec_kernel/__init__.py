@@ -65,6 +65,7 @@ class _Request(ctypes.Structure):
         ("n_exclude", ctypes.c_size_t),
         ("allow", ctypes.c_void_p),
         ("n_allow", ctypes.c_size_t),
+        ("rarity", ctypes.c_float),
     )
 
 
