@@ -135,14 +135,15 @@ class Question(NamedTuple):
 
 
 def questions(name: str) -> Iterator[Question]:
-    """Yield what a graph can answer: no errors, no lists of similar items, no empty histories: the reader's part."""
+    """Yield what a graph can answer: errors, lists of similar items, rarities and empty histories are the reader's."""
     model = Recommender.load(BUNDLES / name)
     content = json.loads((FOLDER / "requests" / f"{name}.json").read_text(encoding="utf-8"))
     for request in content["requests"]:
         asked = request["call"] in ("recommend", "score", "similar", "encode")
-        lists = {"allow", "error", "on_unknown"} & request.keys() or ("exclude" in request and "item" in request)
+        own = {"allow", "error", "on_unknown", "rarity"} & request.keys()
+        of_reader = own or ("exclude" in request and "item" in request) or request.get("history") == []
         no_vector = "vector" not in request or request["call"] == "encode" or not model.n_users
-        if asked and not lists and no_vector and request.get("history") != []:
+        if asked and not of_reader and no_vector:
             yield Question(
                 {"bundle": str(BUNDLES / name), "graph": request["call"], "feed": _feed(model, request)}, request, model
             )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.budget import MOST_POPULAR
+from edgerec.runtime.bundle import Bundle
 from edgerec.runtime.ids import id_hash
 from edgerec.tables.codes import LARGEST
 from edgerec_export import Export, Source
@@ -25,7 +26,7 @@ class Answers:
     """The requests of one bundle with what numpy answers."""
 
     def __init__(self, case: Case, source: Source, done: Export, rng: np.random.Generator) -> None:
-        self._case, self._rng = case, rng
+        self._case, self._rng, self._folder = case, rng, done.folder
         packed: Packed = packed_in_memory(done.chosen.draft)
         self._reference = packed.reference()
         self._rows = packed.lookup.rows(np.arange(case.n_items)).astype(np.float64)
@@ -60,6 +61,7 @@ class Answers:
         if self._case.lists:
             yield from self._lists()
         yield from self._refused()
+        yield from self._rare()
 
     def _loads(self) -> Iterator[Request]:
         yield {"call": "load"}
@@ -165,8 +167,9 @@ class Answers:
         *,
         exclude: Sequence[int] | NDArray[Any] = (),
         allow: Sequence[int] | NDArray[Any] | None = None,
+        scores: NDArray[np.float64] | None = None,
     ) -> Request:
-        scores = self._all_scores(asked)
+        scores = self._all_scores(asked) if scores is None else scores
         out = np.zeros(len(scores), bool)
         if allow is not None:
             out[:] = True
@@ -213,6 +216,34 @@ class Answers:
             yield {"call": "similar", "item": self._items[row], "k": 6, "tolerance": 1e-4, "ranking": ranking}
             if self._told is not self._items:  # an answer may be asked for
                 yield {"call": "similar", "item": self._told[row], "k": 6, "tolerance": 1e-4, "ranking": ranking}
+
+    def _rare(self) -> Iterator[Request]:
+        """Rarities of a bundle whose weights of items in a history are above 0 and differ; others are refused."""
+        named, asked, tolerance = next(self._subjects())
+        weights = self._weights
+        if weights is None or not 0 < weights.min() < weights.max():
+            yield {"call": "recommend", **named, "k": 3, "rarity": 0.5, "error": "request"}
+            return
+        for rarity in (2.5, -3):
+            yield {"call": "recommend", **named, "k": 3, "rarity": rarity, "error": "request"}
+        scores = self._all_scores(asked)
+        liked = np.flatnonzero((scores > 0) & ~np.isin(np.arange(len(scores)), asked))
+        for rarity, allow in ((0.3, None), (-1, None), (1, liked[::2])):
+            factors = (weights / (weights.max() if rarity > 0 else weights.min())) ** rarity
+            k = min(5, len(liked[::2]))  # of scores above 0: of one below, rounding may be multiplied by much
+            limits = {"exclude": liked[:1]} if allow is None else {"allow": allow}
+            found = self._ranked(
+                named, asked, tolerance, k, scores=np.where(scores > 0, scores * factors, -1), **limits
+            )
+            yield {**found, "rarity": rarity}
+
+    @property
+    def _weights(self) -> NDArray[np.float64] | None:
+        bundle = Bundle(self._folder)
+        if "w" not in bundle.manifest.sections:
+            return None
+        stored = bundle.section("w")
+        return np.asarray((stored / 256.0) ** 4 if stored.dtype == np.uint8 else stored, np.float64)
 
     def _encode(self) -> Iterator[Request]:
         for length, repeated in ((1, 1), (5, 1), (3, 4)):

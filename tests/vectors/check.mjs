@@ -8,7 +8,8 @@
  */
 
 const ANSWERS = {
-  recommend: (model, { user, history, vector, ...request }) => model.recommend({ user, history, vector, ...limits(request) }),
+  recommend: (model, { user, history, vector, rarity, ...request }) =>
+    model.recommend({ user, history, vector, rarity, ...limits(request) }),
   popular: (model, request) => model.popular(limits(request)),
   score: (model, { user, history, vector, items, on_unknown: onUnknown }) =>
     model.score({ user, history, vector, items, onUnknown }),

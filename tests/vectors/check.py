@@ -78,7 +78,7 @@ def load(request: Request, bundle: Path, folder: Path) -> None:
 
 def recommend(model: Recommender, request: Request) -> list[tuple[Any, float]]:
     """The ranking."""
-    return _pairs(model.recommend(**_given(request, "user", "history", "vector", "k", *LISTS)))
+    return _pairs(model.recommend(**_given(request, "user", "history", "vector", "k", "rarity", *LISTS)))
 
 
 def score(model: Recommender, request: Request) -> list[float]:

@@ -299,6 +299,7 @@ static const char *ask(const char *folder, const char *bundle, er_json request, 
         if (!rows_of(list, skip, rows[2], &asked.n_allow)) return NULL;
         asked.allow = rows[2];
     }
+    if ((list = er_json_get(request, "rarity")).at) asked.rarity = (float)number_of(list);
     er_json_whole(er_json_get(request, "k"), UINT32_MAX, &k);
     if (er_json_is(call, "recommend")) {
         *status = er_recommend(model, &asked, (uint32_t)k, items, scores, &found, work, work_size);

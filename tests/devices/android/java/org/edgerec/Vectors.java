@@ -150,6 +150,9 @@ public final class Vectors {
         if (request.containsKey("exclude")) {
             made.exclude((List<?>) request.get("exclude"));
         }
+        if (request.containsKey("rarity")) {
+            made.rarity(((Number) request.get("rarity")).doubleValue());
+        }
         return made.allow((List<?>) request.get("allow")).onUnknown(onUnknown(request));
     }
 
