@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_four_packages_and_no_data(wheel: Path) -> None:
 
 def test_the_runtimes_wheel_is_small_and_whole(runtime_wheel: Path, tmp_path: Path) -> None:
     """It holds every module of the runtime and what that needs, recommends, and says what it lacks."""
-    assert runtime_wheel.stat().st_size < 141_000
+    assert runtime_wheel.stat().st_size < 142_500
     zipfile.ZipFile(runtime_wheel).extractall(tmp_path)
     specification = Path("edgerec", "runtime", "bundle-spec.json")
     assert (tmp_path / specification).read_bytes() == (ROOT / specification).read_bytes()
