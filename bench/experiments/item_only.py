@@ -9,7 +9,8 @@ file. Without --precision it has int2 below 12 bytes an item and int4 from there
 as many dimensions and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures
 are of a bundle's own answers on the test part of a split, by default a random 80/20 split per user, to histories of the
 training part; a seed is that of the split too. 'ease' is a full item-item model in fp32, a ceiling and no bundle,
-'neighbours' as many nearest neighbours of each item as the bytes of lae's bundle allow.
+'neighbours' as many nearest neighbours of each item as the bytes of lae's bundle allow; 'fit' what `edgerec fit`
+chooses for these bytes in 12 trainings, without users.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from edgerec.budget import parse_bytes
 from edgerec.console import messages, print_table
 from edgerec.data import Interactions, SplitSpec
 from edgerec.data import split as split_of
+from edgerec.fitting import fit
 from edgerec.measure import evaluate
 from edgerec.request import settings_of
 from edgerec.runtime import Recommender
@@ -39,6 +41,7 @@ from edgerec_bench.record import over_seeds
 from edgerec_export import Export, export, from_run
 
 METRICS = ("ndcg@20", "recall@20", "coverage@20", "popularity@20")
+FITTED, FIT_TRAININGS = "fit", 12
 FEW_BYTES = 12
 """Bytes an item from which values have four bits."""
 ONE_FILE_BYTES, BYTES_A_ROW = 14_500, 2.6
@@ -141,11 +144,23 @@ def lae_row(training: Training, interactions: Interactions, size: str, seed: int
 
 def rival(training: Training, interactions: Interactions, backbone: str, seed: int) -> Callable[[Figures], Figures]:
     """Return the measurement of a rival in the bytes of a row of lae; it is trained once."""
+    if backbone == FITTED:
+        return lambda lae: fitted_row(interactions, training.split, int(lae["bytes"]), seed)
     if backbone in (FULL, NEAREST):
         parts = split_of(interactions, SplitSpec.parse(training.split, seed=seed))
         return lambda lae: full_row(parts) if backbone == FULL else nearest_row(parts, int(lae["bytes"]))
     run = lru_cache(1)(partial(training.rival, interactions, backbone, seed))
     return lambda lae: measured(run(), interactions, precision="auto", fit=True, max_bytes=int(lae["bytes"]))
+
+
+def fitted_row(interactions: Interactions, split: str, max_bytes: int, seed: int) -> Figures:
+    """Search the best bundle of this size, and measure it; settings are the recipe's name."""
+    how: dict[str, Any] = {"trials": FIT_TRAININGS, "users": False, "split": SplitSpec.parse(split, seed=seed)}
+    with tempfile.TemporaryDirectory() as scratch:
+        found = fit(interactions, Path(scratch) / "b.edgerec", max_bytes=max_bytes, seed=seed, **how)
+    assert found.test is not None  # a split with a test part
+    test = {name: found.test[name] for name in METRICS}
+    return {"bytes": found.nbytes, **test, "settings": f"{found.recipe.name}, {found.variant.name}"}
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -177,7 +192,7 @@ def training_options(command: Callable[P, Figures]) -> Callable[P, Figures]:
 @click.option("--data", default="ml-1m", show_default=True, help="Data sets, separated by commas.")
 @click.option("--sizes", default="4,8,16,32", show_default=True, help="Bytes an item of values and scale.")
 @click.option("--limits", default="", show_default=True, help="Sizes of whole bundles.")
-@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones, ease and neighbours.")
+@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones, ease, neighbours and fit.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of splits and training, from 0.")
 @click.option("--split", default=Training.split, show_default=True, help="The split of all data sets.")
 @training_options

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.experiments import data_build
 from bench.experiments.no_users import cells as no_users_cells
+from bench.experiments.rarity import cells as rarity_cells
 from tests.docs.pages import ROOT, rows_of, stored
 
 
@@ -19,6 +22,16 @@ def test_the_figures_without_users_are_those_of_the_result() -> None:
     assert rows_of("no-users", (ROOT / "docs" / "guide" / "no-users.md").read_text()) == [
         no_users_cells(r) for r in result["rows"]
     ]
+
+
+def test_the_figures_of_rarities_are_those_of_the_result() -> None:
+    rows = stored("rarity")["rows"]
+    page = (ROOT / "docs" / "guide" / "no-users.md").read_text()
+    assert rows_of("rarity", page) == [rarity_cells(row) for row in rows]
+    for data, more, less in (("ml-1m", 0.19, 0.017), ("amazon-beauty", 0.125, 0.003), ("gowalla", 0.05, 0.002)):
+        plain, rare = (next(row for row in rows if (row["data"], row["rarity"]) == (data, one)) for one in (0, 0.2))
+        assert rare["coverage@20"] / plain["coverage@20"] - 1 == pytest.approx(more, abs=0.02)  # as the page says
+        assert 1 - rare["ndcg@20"] / plain["ndcg@20"] == pytest.approx(less, abs=0.0006)
 
 
 def test_the_figures_of_defaults_are_those_of_the_result() -> None:
