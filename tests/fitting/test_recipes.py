@@ -67,7 +67,7 @@ def test_trainings_within_the_size_that_are_the_best_are_tried_with_other_bits_a
     assert next_recipe(found, 4000, 40_000, False) == replace(cut, dimensions=128)
 
 
-def test_solved_users_are_tried_in_two_bits_where_ials_is_ahead() -> None:
+def test_solved_users_are_tried_in_two_bits_and_in_four_where_ials_is_ahead() -> None:
     found = tried((Recipe("svd", 128), 0.1), (Recipe("ials", 128), 0.2))
     coded = next_recipe(found, 40_000, 2_900_000, False)
     assert coded is not None
@@ -76,7 +76,11 @@ def test_solved_users_are_tried_in_two_bits_where_ials_is_ahead() -> None:
     solved = Recipe("lae", 256, "popularity", within=True, precision="int2", encoder="least_squares")
     assert next_recipe(found, 40_000, 2_900_000, False) == solved
     assert solved.train_kwargs(2_900_000)["settings"] == {"encoder": "least_squares"}
-    assert next_recipe([*found, *tried((solved, 0.3))], 40_000, 2_900_000, False) == replace(solved, precision="int4")
+    fewer = replace(solved, dimensions=128, precision="int4")
+    assert next_recipe([*found, *tried((solved, 0.1))], 40_000, 2_900_000, False) == fewer
+    for better, worse in ((solved, fewer), (fewer, solved)):
+        both = [*found, *tried((better, 0.3), (worse, 0.25))]
+        assert next_recipe(both, 40_000, 2_900_000, False) == replace(better, precision=worse.precision)
     small = tried((Recipe("svd", 32), 0.1), (Recipe("ials", 32), 0.2), (replace(coded, precision="int4"), 0.05))
     assert next_recipe(small, 4000, 65536, False) == replace(solved, dimensions=32)  # its matrix takes 4 KiB
     ahead = tried((Recipe("svd", 128), 0.3), (Recipe("ials", 128), 0.2), (coded, 0.05))
