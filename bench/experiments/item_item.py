@@ -1,8 +1,11 @@
-"""Item-item models: EASE in full as a ceiling of models without a user table, and bundles of nearest neighbours.
+"""Item-item models: EASE and GF-CF in full, ceilings of models without a user table; bundles of nearest neighbours.
 
 A score of EASE is h . B, for the 0/1 history h of a user and B (n_items, n_items) with a diagonal of zeros, the ridge
 regression of interactions on themselves (Steck 2019, arXiv 1905.03375, section 3.1). With P the inverse of the
 regularized Gram matrix of the items, B[i, j] is -P[i, j] / P[j, j].
+
+GF-CF (Shen et al. 2021, arXiv 2108.07567, section 4.3) has B = R' R + alpha D^-1/2 V V' D^1/2 with the interactions R
+divided by the roots of both degrees, its first right singular vectors V and the items' degrees D, in closed form too.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from edgerec.data import Interactions, Split, metrics_of_users, popularity_of, t
 from edgerec.extras import require
 from edgerec.measure import bundle_rankings
 from edgerec.models import SizePlan
+from edgerec.models.low_rank import krylov, scaled_matrix
 from edgerec.models.neighbours import REGS, Neighbours, NeighboursConfig
 from edgerec.runtime import Recommender
 from edgerec.training import Fit, FitOptions
 from edgerec_export import Source, export
 
-FULL, NEAREST = "ease", "neighbours"
+EASE, FILTERS, NEAREST = "ease", "gf-cf", "neighbours"
+ALPHAS, SINGULAR = (0.0, 0.1, 0.3, 1.0), 256
+"""Weights of GF-CF's low-pass filter to choose from, and the number of its singular vectors, both as the paper's."""
 MOST_VALUES = 32
 """Values of a row before the export leaves out those that change scores least."""
 K = 20
@@ -55,16 +61,36 @@ def weights_of(precision: Floats) -> Floats:
     return precision
 
 
-def full_row(parts: Split) -> dict[str, Any]:
-    """Choose the regularization on validation, and measure B in fp32 on the test part."""
+def ease(train: Interactions, reg: float) -> Floats:
+    """Return B (n_items, n_items) of EASE."""
+    return weights_of(precision_of(train, reg))
 
-    def weights(train: Interactions, reg: float) -> Floats:
-        return weights_of(precision_of(train, reg))
 
-    scores = [_metrics(parts.train, weights(parts.train, reg), parts.validation)["ndcg@20"] for reg in REGS]
-    reg = REGS[int(np.argmax(scores))]
-    found = _metrics(parts.train_all, weights(parts.train_all, reg), parts.test)
-    return {"bytes": 4 * parts.train.n_items**2, **found, "validation": max(scores), "settings": {"reg": reg}}
+def filters(train: Interactions, alpha: float) -> Floats:
+    """Return B (n_items, n_items) of GF-CF."""
+    matrix = scaled_matrix(train, 0.5, 0.5)
+    weights: Floats = (matrix.T @ matrix).toarray()
+    d = min(SINGULAR, min(matrix.shape))
+    _, vectors = krylov(matrix, d, np.random.default_rng(0)).right_vectors(d)
+    roots = np.sqrt(np.maximum(train.item_counts(), 1)).astype(np.float32)[:, None]
+    weights += np.float32(alpha) * ((vectors / roots) @ (vectors * roots).T)
+    return weights
+
+
+FULL: dict[str, tuple[Callable[[Interactions, float], Floats], str, tuple[float, ...]]] = {
+    EASE: (ease, "reg", REGS),
+    FILTERS: (filters, "alpha", ALPHAS),
+}
+"""The weights of each full model, its setting, and the values to choose from."""
+
+
+def full_row(parts: Split, name: str = EASE) -> dict[str, Any]:
+    """Choose the setting on validation, and measure B in fp32 on the test part."""
+    weights, setting, values = FULL[name]
+    scores = [_metrics(parts.train, weights(parts.train, value), parts.validation)["ndcg@20"] for value in values]
+    best = values[int(np.argmax(scores))]
+    found = _metrics(parts.train_all, weights(parts.train_all, best), parts.test)
+    return {"bytes": 4 * parts.train.n_items**2, **found, "validation": max(scores), "settings": {setting: best}}
 
 
 def nearest_row(parts: Split, limit: int) -> dict[str, Any]:

@@ -8,7 +8,8 @@ usage: python -m bench.experiments.item_only [--data ml-1m] [--sizes 4,8,16,32] 
 file. Without --precision it has int2 below 12 bytes an item and int4 from there on. The rivals are trained in full with
 as many dimensions and exported without users, with `--precision auto --fit` to the bytes of lae's bundle. All figures
 are of a bundle's own answers on the test part of a split, by default a random 80/20 split per user, to histories of the
-training part; a seed is that of the split too. 'ease' is a full item-item model in fp32, a ceiling and no bundle,
+training part; a seed is that of the split too. 'ease' and 'gf-cf' are full item-item models in fp32, ceilings and no
+bundles,
 'neighbours' as many nearest neighbours of each item as the bytes of lae's bundle allow; 'fit' what `edgerec fit`
 chooses for these bytes in 12 trainings, without users.
 """
@@ -146,9 +147,9 @@ def rival(training: Training, interactions: Interactions, backbone: str, seed: i
     """Return the measurement of a rival in the bytes of a row of lae; it is trained once."""
     if backbone == FITTED:
         return lambda lae: fitted_row(interactions, training.split, int(lae["bytes"]), seed)
-    if backbone in (FULL, NEAREST):
+    if backbone in (*FULL, NEAREST):
         parts = split_of(interactions, SplitSpec.parse(training.split, seed=seed))
-        return lambda lae: full_row(parts) if backbone == FULL else nearest_row(parts, int(lae["bytes"]))
+        return lambda lae: full_row(parts, backbone) if backbone in FULL else nearest_row(parts, int(lae["bytes"]))
     run = lru_cache(1)(partial(training.rival, interactions, backbone, seed))
     return lambda lae: measured(run(), interactions, precision="auto", fit=True, max_bytes=int(lae["bytes"]))
 
@@ -192,7 +193,7 @@ def training_options(command: Callable[P, Figures]) -> Callable[P, Figures]:
 @click.option("--data", default="ml-1m", show_default=True, help="Data sets, separated by commas.")
 @click.option("--sizes", default="4,8,16,32", show_default=True, help="Bytes an item of values and scale.")
 @click.option("--limits", default="", show_default=True, help="Sizes of whole bundles.")
-@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones, ease, neighbours and fit.")
+@click.option("--rivals", default="svd,ials", show_default=True, help="Backbones, ease, gf-cf, neighbours, fit.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of splits and training, from 0.")
 @click.option("--split", default=Training.split, show_default=True, help="The split of all data sets.")
 @training_options
@@ -234,7 +235,7 @@ def main(
                 measured_in = rival(training, interactions, backbone, seed)
                 for size in named:
                     lae = found[size, "lae"][-1]
-                    limit = {} if backbone == FULL else {"max_bytes": int(lae["bytes"])}
+                    limit = {} if backbone in FULL else {"max_bytes": int(lae["bytes"])}
                     request = {**shared, "data": fingerprints[name], **limit, "seed": seed}
                     path = folder / f"{name}-{size}-{seed}-{backbone}.json"
                     row = cached(path, request | {"backbone": backbone}, partial(measured_in, lae))
