@@ -79,6 +79,9 @@ public final class Rarities {
         List<Recommendation> plain = model.recommend(Request.ofHistory(history));
         same(model.recommend(Request.ofHistory(history).rarity(0)), plain);
         same(model.recommend(Request.ofHistory(history).rarity(-0.0)), plain);
+        Session session = model.session();
+        history.forEach(session::add);
+        same(model.recommend(session.request().rarity(1)), model.recommend(Request.ofHistory(history).rarity(1)));
     }
 
     private static void same(List<Recommendation> found, List<Recommendation> expected) {

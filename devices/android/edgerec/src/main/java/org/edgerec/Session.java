@@ -72,12 +72,17 @@ public final class Session {
 
     /** Recommend for the history without some items. */
     public List<Recommendation> recommend(int k, Collection<?> exclude) {
-        return model.recommend(Request.ofHistory(known()).k(k).exclude(exclude));
+        return model.recommend(request().k(k).exclude(exclude));
+    }
+
+    /** Return a request for the history, which takes limits: {@code model.recommend(session.request().rarity(0.2))}. */
+    public Request request() {
+        return Request.ofHistory(known());
     }
 
     /** Return the scores of items for the history. */
     public float[] score(Collection<?> candidates) {
-        return model.score(Request.ofHistory(known()), candidates);
+        return model.score(request(), candidates);
     }
 
     private List<Object> known() {
