@@ -33,7 +33,7 @@ USERS_ALWAYS = ("ncf",)
 SOLVED_SHARE = 0.125
 """Largest share of the bundle that the matrix of the encoder 'least_squares' of `CODED` may take."""
 LEVEL = 0.97
-"""Share of the best closed form's score from which iALS is level with it, since rounded items are solved anew: on
+"""Share of the best closed form's score from which iALS is level with it, since rounded items are solved again: on
 Last.fm, 18 bytes an item, iALS is 1 % behind svd, and the solved items are 2 % ahead of both."""
 GRADIENT = {"mf": 6, "lightgcn": 16}
 """Backbones that are trained by gradient, with the epochs of their first, short training."""
