@@ -64,7 +64,8 @@ class Rows:
         """None for what only a reader of raw ids can be asked, or answers itself."""
         if request["call"] in ("load", "title", "popular") or request.get("history") == []:
             return None
-        if {"allow", "error", "on_unknown"} & request.keys() or (request["call"] == "similar" and "exclude" in request):
+        of_reader = {"allow", "error", "on_unknown", "rarity"} & request.keys()
+        if of_reader or (request["call"] == "similar" and "exclude" in request):
             return None
         if "vector" in request and request["call"] != "encode" and self._encoder != "ials":
             return None
