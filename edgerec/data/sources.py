@@ -137,9 +137,9 @@ def _parquet(connection: Connection, path: Path) -> Source:
     # A double that is a whole number is written without a fraction, as pandas stores ids with missing values.
     values = [_text(quoted(name), kind) for name, kind, *_ in found]
     lists = {place: f"{quoted(name)}::VARCHAR[]" for place, (name, kind, *_) in enumerate(found) if kind.endswith("]")}
-    if lists:
-        relation, number = f"read_parquet({_file(path)}, file_row_number=true)", "file_row_number + 1"
-        return Source(path, columns, relation, values, unit="row", line_number=number, lists=lists)
+    if lists:  # a basket takes several rows, so that rows are numbered before
+        relation = f'(SELECT row_number() OVER () AS "$row_of_file", * FROM {relation})'
+        return Source(path, columns, relation, values, unit="row", line_number='"$row_of_file"', lists=lists)
     return Source(path, columns, relation, values, unit="row")
 
 
@@ -206,7 +206,7 @@ def _json(connection: Connection, text: TextFile, *, array: bool) -> Source:
     columns = sorted(key for (key,) in keys)
     found = [_JSONValue('$."' + key.replace('"', '\\"') + '"') for key in columns]
     tests = ", ".join(f"coalesce(bool_or({one.is_list}), false)" for one in found)
-    (held,) = connection.execute(f"SELECT [{tests}] FROM {some}").fetchone()
+    _, *held = connection.execute(f"SELECT count(*), {tests} FROM {lines} WHERE contains(line, '[')").fetchone()
     return Source(
         text.path,
         columns,

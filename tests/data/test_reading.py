@@ -201,9 +201,17 @@ def test_each_item_of_a_basket_is_an_interaction(tmp_path: Path) -> None:
     found = load_data(str(file))
     assert pairs(found) == [(1, 7), (1, 8), (2, 9)]
     with duckdb.connect() as connection:
-        connection.execute(f"COPY (SELECT 1 AS user, ['a'] AS items UNION ALL SELECT 2, ['b', NULL]) TO '{file}'")
+        faulty = "SELECT 1 AS user, ['a'] AS items, 0 AS file_row_number UNION ALL SELECT 2, ['b', NULL], 0"
+        connection.execute(f"COPY ({faulty}) TO '{file}'")
     with pytest.raises(DataError, match=r"orders\.parquet, row 2: expected an item id"):
         load_data(str(file))
+
+
+def test_a_basket_may_come_after_any_number_of_single_items(tmp_path: Path) -> None:
+    lines = tmp_path / "orders.jsonl"
+    single = [f'{{"user": {user}, "item": "a"}}\n' for user in range(1500)]
+    lines.write_text("".join(single) + '{"user": 1500, "item": ["a", "b"]}\n')
+    assert pairs(load_data(str(lines)))[-2:] == [(1500, "a"), (1500, "b")]
 
 
 def test_several_files_of_several_formats(tmp_path: Path) -> None:
